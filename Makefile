@@ -1,0 +1,81 @@
+# `make help` lists what can be made. On a fresh machine only Python 3.11 to 3.13 and make are needed.
+
+PYTHON ?= python3
+# Set to anything, `make demo` checks itself and exits instead of serving.
+CHECK ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+PYZ := dist/pkgserver.pyz
+# Unpacked here, `make clean` removes it.
+RUN_PYZ = SHIV_ROOT=build/unpacked $(PYTHON) $(PYZ)
+SOURCES := $(shell find src -type f -not -name '*.pyc')
+PACKING := shiv.spec requirements.lock pyproject.toml README.md LICENSE .ci/build_zipapp.py .ci/zipapp_main.py
+# No address of a package index gets into a lock file; one set of versions serves all supported Pythons. What the zipapp
+# holds is the same for all of them; tools may differ in what else they need (--universal writes down when).
+UV_COMPILE = build/lock/bin/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-header \
+	--no-annotate --no-emit-index-url --no-emit-find-links --extra fast
+# The build backend is installed with the tools, by hash: the zipapp's build fetches nothing of its own.
+BUILD_REQUIRES = $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")'
+
+.DELETE_ON_ERROR:
+.PHONY: help demo run test check format-check lint types layers coverage pyz format lock clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
+		printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+demo: $(PYZ) ## Serve a small sample registry, with nothing from outside (CHECK=1: fetch it all, verify it, exit)
+	@$(RUN_PYZ) demo $(if $(CHECK),--check)
+
+run: $(PYZ) ## Serve packages from the official storage servers
+	@$(RUN_PYZ)
+
+test: $(PYZ) ## Run all tests
+	$(BIN)/python -m pytest
+
+check: format-check lint types layers $(PYZ) coverage ## Do all that continuous integration does
+
+format-check: $(READY)
+	$(BIN)/ruff format --check .
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/flake8 --select ASYNC src tests
+
+types: $(READY)
+	$(BIN)/mypy src tests .ci
+
+layers: $(READY)
+	PYTHONPATH=src $(BIN)/lint-imports
+
+coverage: $(READY) $(PYZ)
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+pyz: $(PYZ) ## Build dist/pkgserver.pyz, the whole server in one file
+
+$(PYZ): $(READY) $(PACKING) $(SOURCES)
+	@$(BIN)/python .ci/build_zipapp.py $@
+
+format: $(READY) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+lock: ## Move all dependencies to their newest allowed versions
+	@$(PYTHON) -m venv build/lock
+	@build/lock/bin/python -m pip install -qq uv
+	$(UV_COMPILE) pyproject.toml --output-file requirements.lock
+	$(BUILD_REQUIRES) | $(UV_COMPILE) --universal pyproject.toml - --group dev --constraint requirements.lock \
+		--output-file requirements-dev.lock
+
+$(READY): requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "make: Python 3.11 to 3.13 is needed: make PYTHON=python3.13 ...")'
+	@echo "Setting up $(VENV) (once)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
+	@touch $@
+
+clean: ## Remove everything that was made here
+	rm -rf $(VENV) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

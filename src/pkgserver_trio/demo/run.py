@@ -1,0 +1,70 @@
+"""The demonstration: the whole server on loopback, with an embedded storage server and nothing from outside."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+import trio
+
+from pkgserver_trio.demo.check import check_all
+from pkgserver_trio.demo.sample import build_sample
+from pkgserver_trio.demo.storage_server import storage_server
+from pkgserver_trio.logs import configure_logs
+from pkgserver_trio.main import listening, run_until_signal, url_of
+from pkgserver_trio.main import run as run_server
+from pkgserver_trio.settings import Settings
+from pkgserver_trio.web.serving import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pkgserver_trio.main import Running
+
+_HINT = """
+A Julia package server is running at {url}, with a storage server of {count} sample packages behind it.
+In another terminal:
+
+    JULIA_DEPOT_PATH="$(mktemp -d)" JULIA_PKG_SERVER={url} julia -e 'using Pkg; Pkg.add("Hello")'
+
+The sample registry calls itself General, as clients insist on one of that name:
+never use it with your real depot, only with a throw-away one as above. Ctrl-C ends it.
+"""
+
+
+def run(*, check: bool, port: int | None) -> int:
+    """Serve the sample until a signal comes; with `check`, fetch all of it once instead. Return the exit code."""
+    configure_logs(level="warning" if check else "info", log_format="text")
+    with tempfile.TemporaryDirectory(prefix="pkgserver-demo-") as root:
+        return run_until_signal(partial(_run, root, check, port))
+
+
+async def _run(root: str, check: bool, port: int | None, stopping: trio.Event) -> int:  # noqa: FBT001 # from `run` alone
+    sample = build_sample()
+    async with listening("127.0.0.1", 0) as upstream, trio.open_nursery() as nursery:
+        nursery.start_soon(_serve_storage, sample.files, upstream)
+        settings = Settings.from_mapping(
+            {
+                "JULIA_PKG_SERVER": f"127.0.0.1:{8000 if port is None else port}" if not check else "127.0.0.1:0",
+                "JULIA_PKG_SERVER_STORAGE_ROOT": root,
+                "JULIA_PKG_SERVER_STORAGE_SERVERS": url_of(upstream[0]),
+                "PKGSERVER_KEEP_FREE": "0",
+            }
+        )
+        running: Running = await nursery.start(run_server, settings, stopping)
+        code = 0
+        if check:
+            code = await check_all(running.url, sample)
+            stopping.set()
+        else:
+            click.echo(_HINT.format(url=running.url, count=len(sample.packages)))
+        await running.stopped.wait()
+        nursery.cancel_scope.cancel()
+    return code
+
+
+async def _serve_storage(files: Mapping[str, bytes], listeners: list[trio.SocketListener]) -> None:
+    server = Server(cast("Any", storage_server(files)), idle_seconds=60, stall_seconds=60, max_connections=1000)
+    await server.serve(listeners, trio.Event(), graceful_seconds=0)  # until it is cancelled

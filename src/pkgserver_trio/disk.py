@@ -1,0 +1,125 @@
+"""The file-system calls of the store, in one place: blocking, unadorned, and replaceable by a fake.
+
+Every method may block and may raise OSError; callers choose the thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What the store needs to know of a file: its size in bytes and its times in nanoseconds since the epoch."""
+
+    size_bytes: int
+    mtime_ns: int
+    atime_ns: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> FileStat:
+        """Keep what matters of an `os.stat` answer."""
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_atime_ns)
+
+
+class Disk:
+    """The real file system."""
+
+    def open_for_reading(self, path: Path) -> int:
+        """Return a file descriptor; FileNotFoundError when nothing is there."""
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def create(self, path: Path) -> int:
+        """Create a new file, readable by other users (nginx), and return its descriptor."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+
+    def stat(self, fd: int) -> FileStat:
+        """Return size and times of an open file."""
+        return FileStat.of(os.fstat(fd))
+
+    def read(self, fd: int, size: int, offset: int) -> bytes:
+        """Read up to `size` bytes at `offset`; fewer only at the end of the file."""
+        return os.pread(fd, size, offset)
+
+    def read_if_cached(self, fd: int, size: int, offset: int) -> bytes | None:
+        """Read at `offset` what the page cache holds; None when the call would have to wait for the disk."""
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+        except OSError:  # EAGAIN: not cached. EOPNOTSUPP: a file system without RWF_NOWAIT
+            return None
+        return bytes(memoryview(buffer)[:count]) if count else None
+
+    def write(self, fd: int, piece: bytes, offset: int) -> None:
+        """Write all of `piece` at `offset`."""
+        rest = memoryview(piece)
+        while rest:
+            count = os.pwrite(fd, rest, offset)
+            rest, offset = rest[count:], offset + count
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut the file to `size` bytes."""
+        os.ftruncate(fd, size)
+
+    def set_mtime(self, fd: int, mtime_ns: int) -> None:
+        """Set the modification time of an open file, keeping its access time."""
+        os.utime(fd, ns=(os.fstat(fd).st_atime_ns, mtime_ns))
+
+    def set_atime(self, path: Path, atime_ns: int) -> None:
+        """Set the access time of a file, keeping its modification time."""
+        os.utime(path, ns=(atime_ns, path.stat().st_mtime_ns))
+
+    def fsync(self, fd: int) -> None:
+        """Make an open file's content durable."""
+        os.fsync(fd)
+
+    def fsync_folder(self, folder: Path) -> None:
+        """Make a folder's entries durable."""
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Move a file within the file system, replacing `target` atomically."""
+        source.replace(target)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file; that it is already gone is no error."""
+        path.unlink(missing_ok=True)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    def make_folder(self, folder: Path) -> list[Path]:
+        """Create `folder` and what is missing above it; return the folders that gained an entry, innermost last."""
+        missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+        folder.mkdir(parents=True, exist_ok=True)
+        return [path.parent for path in reversed(missing)]
+
+    def free_bytes(self, folder: Path) -> int:
+        """Return the space that is left for an ordinary user on the folder's file system."""
+        stat = os.statvfs(folder)
+        return stat.f_bavail * stat.f_frsize
+
+    def files(self, folder: Path) -> Iterator[tuple[str, FileStat]]:
+        """Yield path (below `folder`, with `/`) and stat of every regular file; what vanishes meanwhile is left out."""
+        pending = [(folder, "")]
+        while pending:
+            current, prefix = pending.pop()
+            with contextlib.suppress(FileNotFoundError), os.scandir(current) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append((current / entry.name, f"{prefix}{entry.name}/"))
+                    elif entry.is_file(follow_symlinks=False):
+                        with contextlib.suppress(FileNotFoundError):
+                            yield f"{prefix}{entry.name}", FileStat.of(entry.stat(follow_symlinks=False))

@@ -1,0 +1,98 @@
+"""A flight: one shared download, seen by its readers as a file that grows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pkgserver_trio.errors import BrokenOffError, ResourceUnavailableError, ShuttingDownError, StorageFailedError
+from pkgserver_trio.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pkgserver_trio.open_file import OpenFile
+    from pkgserver_trio.resource import Resource
+
+
+@dataclass(frozen=True, slots=True)
+class FlightReader:
+    """One answer's view of a flight; whoever got it closes it."""
+
+    flight: Flight
+    file: OpenFile
+    attempt: int
+    size_bytes: int | None
+    mtime_seconds: int
+
+    async def read(self, offset: int, stop: int | None) -> bytes:
+        """Return some bytes from `offset` on, below `stop` (None: the end), as soon as they may be sent.
+
+        Empty only at the end. The answer's last byte comes when the whole is verified. Raises BrokenOffError.
+        """
+        progress = self.flight.progress
+        limit = await progress.wait_readable(self.attempt, offset, stop)
+        if limit <= offset:
+            return b""
+        piece = await self.file.read(offset, limit)
+        if progress.state.attempt != self.attempt:  # it began anew while a thread was reading
+            raise BrokenOffError("the download began anew")
+        progress.taken = True
+        return piece
+
+    async def whole(self) -> FlightReader:
+        """Return the same view once all is verified, and the size known. Raises ResourceUnavailableError."""
+        await self.flight.wait_landed()
+        state = self.flight.progress.state
+        return replace(self, attempt=state.attempt, size_bytes=state.written_bytes)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.file.release()
+
+
+class Flight:
+    """The download of one resource. It runs in its own task, whoever reads it; `Coalescer` starts and settles it."""
+
+    def __init__(self, resource: Resource, mtime_seconds: int, download: Callable[[Flight], Awaitable[None]]) -> None:
+        self.resource = resource
+        self.mtime_seconds = mtime_seconds
+        self.progress = Progress()
+        self.file: OpenFile | None = None
+        self._download = download
+
+    async def run(self) -> None:
+        """Download; what goes wrong is raised, and reaches the readers through `settle`."""
+        await self._download(self)
+
+    def settle(self, error: BaseException | None) -> None:
+        """The end: wake those who still wait."""
+        if error is None or self.progress.state.verified:
+            return  # a failure after verification (no room to keep the file) takes nothing from those who read it
+        self.progress.fail(_as_unavailable(self.resource, error))
+
+    async def open_reader(self) -> FlightReader | None:
+        """Wait until a server delivers; None when all is over already, and the store has to be asked again.
+
+        Raises ResourceUnavailableError when no server delivers.
+        """
+        state = await self.progress.wait_begun()
+        if state.error is not None:
+            raise _as_unavailable(self.resource, state.error)
+        if self.file is None or self.file.closed:
+            return None
+        return FlightReader(self, self.file.hold(), state.attempt, state.size_bytes, self.mtime_seconds)
+
+    async def wait_landed(self) -> None:
+        """Wait until the whole is verified. Raises ResourceUnavailableError when it will not be."""
+        state = await self.progress.wait_for(lambda state: state.verified or state.error is not None)
+        if not state.verified:
+            raise _as_unavailable(self.resource, state.error)
+
+
+def _as_unavailable(resource: Resource, error: BaseException | None) -> ResourceUnavailableError:
+    if isinstance(error, ResourceUnavailableError):
+        return error.with_traceback(None)  # raised once per waiter: each would add its own frames to the others'
+    if isinstance(error, Exception):
+        return StorageFailedError(f"{resource.name} could not be downloaded: {type(error).__name__}")
+    return ShuttingDownError(f"{resource.name} was being downloaded while the server stopped")

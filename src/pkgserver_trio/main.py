@@ -1,0 +1,225 @@
+"""The composition root: everything is built here, once, and handed down; the nursery tree; signals; exit codes.
+
+    services      signal receiver, registry loop, cache keeper
+    └ downloads   owns every flight; requests only wait
+      └ clients   accepts, answers; ends first
+
+On SIGTERM or SIGINT: no new connections, time for the answers, then time for the flights, then exit 0.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+import trio
+from trio_util import move_on_when
+
+from pkgserver_trio import __version__
+from pkgserver_trio.disk import Disk
+from pkgserver_trio.downloads import Downloads, Hashing
+from pkgserver_trio.errors import most_telling
+from pkgserver_trio.inflate import INFLATE_LIBRARY
+from pkgserver_trio.keeper import keep
+from pkgserver_trio.library import Library
+from pkgserver_trio.logs import configure_logs
+from pkgserver_trio.registries import Registries
+from pkgserver_trio.store import Store
+from pkgserver_trio.store_lock import StoreLockedError, owned
+from pkgserver_trio.tar_stream import TarLimits
+from pkgserver_trio.upstream import open_storage_servers
+from pkgserver_trio.verified import Verified
+from pkgserver_trio.web.app import PackageServer
+from pkgserver_trio.web.serving import Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    import httpx
+
+    from pkgserver_trio.settings import Settings
+    from pkgserver_trio.upstream import StorageServer
+
+_FOLDERS = ("cache", "static", "temp", "quarantine")
+#: How long threads wait for the interpreter lock; shorter keeps the event loop prompt beside a busy hasher (measured).
+_SWITCH_SECONDS = 0.0005
+
+
+class StartError(Exception):
+    """The server cannot start; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What `run` tells its starter: where it listens, and how to stop it."""
+
+    url: str
+    stopping: trio.Event
+    stopped: trio.Event
+    library: Library
+    registries: Registries
+    server: Server
+
+
+def serve(settings: Settings) -> int:
+    """Run the server until a signal stops it; return the exit code (docs/protocol.md, "Configuration")."""
+    configure_logs(level=settings.log_level, log_format=settings.log_format)
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    return run_until_signal(lambda stopping: run(settings, stopping))
+
+
+def run_until_signal(start: Callable[[trio.Event], Awaitable[int | None]]) -> int:
+    """Run `start` with an event that SIGTERM and SIGINT set; return its exit code, 1 when it cannot start."""
+
+    async def supervise() -> int:
+        stopping = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_receive_signals, stopping)
+            code = await start(stopping)
+            nursery.cancel_scope.cancel()
+        return code or 0
+
+    refusals: list[BaseException] = []
+    code = 1
+    try:
+        code = trio.run(supervise)
+    except* (StartError, StoreLockedError) as group:
+        refusals.append(most_telling(group))
+    for refusal in refusals:
+        structlog.get_logger().error("cannot start", reason=str(refusal))
+    return code
+
+
+async def _receive_signals(stopping: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        task_status.started()
+        async for number in received:
+            if stopping.is_set():
+                os._exit(128 + number)  # asked twice: at once, and whatever is left in temp/ the next start removes
+            structlog.get_logger().info("stopping", signal=signal.Signals(number).name)
+            stopping.set()
+
+
+async def run(
+    settings: Settings,
+    stopping: trio.Event,
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until `stopping`, then drain. `transport` stands in for the network upstream in tests.
+
+    Raises StartError, StoreLockedError.
+    """
+    root = Path(settings.storage_root)
+    _make_folders(root)
+    async with owned(root), listening(*settings.listen) as listeners:
+        _empty(root / "temp")
+        verified = Verified(root / "verified.sqlite")
+        try:
+            async with open_storage_servers(settings, transport=transport) as servers:
+                await _run_tree(settings, servers, verified, listeners, stopping, task_status)
+        finally:
+            verified.close()
+
+
+async def _run_tree(
+    settings: Settings,
+    servers: tuple[StorageServer, ...],
+    verified: Verified,
+    listeners: list[trio.SocketListener],
+    stopping: trio.Event,
+    task_status: trio.TaskStatus[Running],
+) -> None:
+    stopped = trio.Event()
+    async with trio.open_nursery() as services:
+        async with trio.open_nursery() as downloads:
+            library = _build_library(settings, servers, verified, downloads)
+            registries = _build_registries(settings, servers, library)
+            app = PackageServer(library, registries, public_url=settings.public_url)
+            server = Server.from_settings(cast("Any", app), settings)
+            services.start_soon(keep, library)
+            services.start_soon(_follow, registries, stopping)
+            url = url_of(listeners[0])
+            structlog.get_logger().info("serving", url=url, version=__version__, inflate=INFLATE_LIBRARY)
+            task_status.started(Running(url, stopping, stopped, library, registries, server))
+            await server.serve(listeners, stopping, graceful_seconds=settings.graceful_seconds)
+            downloads.cancel_scope.deadline = trio.current_time() + settings.drain_seconds
+        await library.store.save_access_times()
+        services.cancel_scope.cancel()
+    stopped.set()
+
+
+async def _follow(registries: Registries, stopping: trio.Event) -> None:
+    async with move_on_when(stopping.wait):  # or it would begin flights while they are waited for
+        await registries.run()
+
+
+def _build_library(
+    settings: Settings, servers: tuple[StorageServer, ...], verified: Verified, nursery: trio.Nursery
+) -> Library:
+    store = Store(
+        Path(settings.storage_root),
+        Disk(),
+        verified,
+        keep_free_bytes=settings.keep_free_bytes,
+        max_cache_bytes=settings.max_cache_bytes,
+    )
+    hashing = Hashing(TarLimits(settings.max_unpacked_bytes, settings.max_members))
+    downloads = Downloads(nursery, servers, store, hashing, max_downloads=settings.max_downloads)
+    return Library(nursery, store, downloads, hashing, negative_seconds=settings.negative_seconds)
+
+
+def _build_registries(settings: Settings, servers: tuple[StorageServer, ...], library: Library) -> Registries:
+    return Registries(
+        Path(settings.storage_root) / "static",
+        Disk(),
+        servers,
+        library.hold,
+        settings.registries,
+        flavorless=settings.flavorless,
+        period_seconds=settings.registry_update_period_seconds,
+    )
+
+
+def _make_folders(root: Path) -> None:
+    try:
+        for name in _FOLDERS:
+            (root / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"the storage root {root} cannot be used: {error.strerror} ({error.filename})") from error
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+@asynccontextmanager
+async def listening(host: str, port: int) -> AsyncIterator[list[trio.SocketListener]]:
+    """Listen on `host`, all its addresses, and `port` (0: any). Raises StartError."""
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    except OSError as error:
+        raise StartError(f"cannot listen on {host}, port {port}: {error.strerror or error}") from error
+    try:
+        yield listeners
+    finally:
+        for listener in listeners:
+            listener.socket.close()
+
+
+def url_of(listener: trio.SocketListener) -> str:
+    """Return the URL of what listens there."""
+    host, port = listener.socket.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,96 @@
+"""One write to the cache, as a transaction: reserve, write, commit; or release, which leaves nothing behind."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from pkgserver_trio.errors import StorageFailedError, StorageFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pkgserver_trio.open_file import OpenFile
+    from pkgserver_trio.resource import Resource
+    from pkgserver_trio.store import Store
+
+#: How much a download of unknown size reserves ahead.
+GROWTH_BYTES = 16 * 1024 * 1024
+#: A disk, a quota or a file-size limit is reached.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextmanager
+def disk_errors_are_unavailability(resource: Resource) -> Iterator[None]:
+    """Translate OSError: StorageFullError where room is missing, else StorageFailedError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFullError(f"the disk is full: {resource.name} cannot be stored") from error
+        raise StorageFailedError(f"the disk failed while {resource.name} was stored: {error.strerror}") from error
+
+
+class Reservation:
+    """A file in `temp/` that grows, and the space in the cache that is kept for it. Made by `Store.reserve`."""
+
+    def __init__(self, store: Store, resource: Resource, path: Path, file: OpenFile, mtime_seconds: int) -> None:
+        self.resource = resource
+        self.path = path
+        self.file = file
+        self.mtime_seconds = mtime_seconds
+        self.reserved_bytes = 0
+        self.written_bytes = 0
+        self.fits = True
+        self._store = store
+        self._placed = False
+
+    async def expect(self, size: int) -> None:
+        """Reserve `size` bytes in all. When they cannot be had, the file will be dropped instead of committed."""
+        with disk_errors_are_unavailability(self.resource):
+            self.fits = await self._store.claim(self, size)
+        if not self.fits:
+            self.reserved_bytes = 0
+
+    async def write(self, piece: bytes) -> None:
+        """Append `piece`. Raises StorageFullError, StorageFailedError."""
+        end = self.written_bytes + len(piece)
+        if self.fits and end > self.reserved_bytes:
+            await self.expect(end + GROWTH_BYTES)
+        with disk_errors_are_unavailability(self.resource):
+            await trio.to_thread.run_sync(self.file.disk.write, self.file.fd, piece, self.written_bytes)
+        self.written_bytes = end
+
+    def restart(self) -> None:
+        """Throw away what was written, to begin again."""
+        with disk_errors_are_unavailability(self.resource):
+            self.file.disk.truncate(self.file.fd, 0)
+        self.written_bytes = 0
+
+    async def commit(self) -> None:
+        """Make the file durable, then visible, in this order; or drop it when there is no room to keep it.
+
+        Call it only for content that was verified. Raises StorageFullError, StorageFailedError.
+        """
+        if not self.fits:
+            return
+        with disk_errors_are_unavailability(self.resource):
+            await trio.to_thread.run_sync(self._seal)
+            await self._store.place(self)
+        self._placed = True
+
+    def _seal(self) -> None:
+        disk, fd = self.file.disk, self.file.fd
+        disk.set_mtime(fd, self.mtime_seconds * 1_000_000_000)
+        disk.fsync(fd)
+        self._store.verified.add(self.resource.name, disk.stat(fd))
+
+    def release(self) -> None:
+        """Let go of the file and, unless it was committed, remove it."""
+        self.file.release()
+        if not self._placed:
+            self.file.disk.unlink(self.path)

@@ -1,0 +1,102 @@
+"""A resource: one registry, package or artifact tarball, named by its git tree hash.
+
+1. A path from outside becomes a ``Resource`` only through ``parse``, which matches the whole raw path; so ``name`` can
+   be joined to a directory without further checks.
+2. ``pack`` is how a resource is named where a million of them are held: in the index, in memory. It is never stored.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from itertools import product
+
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_HASH = "[0-9a-f]{40}"
+_RESOURCE = re.compile(rf"/(?:(registry|package)/({_UUID})|artifact)/({_HASH})")
+_ARTIFACT_TOML = re.compile(rf"/artifact/({_HASH})/([A-Za-z0-9_.+-]{{1,128}})")
+_HASH_BYTES = 20
+
+
+class Kind(StrEnum):
+    """What a resource holds; the value is the first segment of its path."""
+
+    REGISTRY = "registry"
+    PACKAGE = "package"
+    ARTIFACT = "artifact"
+
+
+class Form(Enum):
+    """How a tarball is encoded where it is stored; the value is the suffix of its file name."""
+
+    GZIP = ""
+
+
+# The place in this tuple is the tag byte of a packed key.
+_VARIANTS = tuple(product(Form, Kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """The name of one tarball.
+
+    ``tree_hash`` is 40 and ``uuid`` 8-4-4-4-12 lower-case hexadecimal digits. Raises ``ValueError`` when a registry or
+    a package has no uuid, or an artifact has one.
+    """
+
+    kind: Kind
+    tree_hash: str
+    uuid: str | None = None
+    form: Form = Form.GZIP
+
+    def __post_init__(self) -> None:
+        if (self.uuid is None) != (self.kind is Kind.ARTIFACT):
+            raise ValueError("a registry or a package has a uuid, an artifact has none")
+
+    @classmethod
+    def parse(cls, path: str) -> Resource | None:
+        """Return the resource that ``path`` names, or None when it is not exactly one.
+
+        ``path`` is the raw path of a request, neither decoded nor normalised, without its query: whatever a decoder
+        would have to interpret does not match.
+        """
+        match = _RESOURCE.fullmatch(path)
+        if match is None:
+            return None
+        kind, uuid, tree_hash = match.groups()
+        return cls(Kind(kind or Kind.ARTIFACT), tree_hash, uuid)
+
+    @property
+    def path(self) -> str:
+        """The path of its URL, on this server and on every storage server."""
+        if self.uuid is None:
+            return f"/{self.kind}/{self.tree_hash}"
+        return f"/{self.kind}/{self.uuid}/{self.tree_hash}"
+
+    @property
+    def name(self) -> str:
+        """The file name below ``cache/``, which is also the key in logs and statistics."""
+        return self.path[1:] + self.form.value
+
+    def pack(self) -> bytes:
+        """Return the compact key of the index: a tag byte, the 16 bytes of the uuid if any, the 20 of the hash."""
+        tag = _VARIANTS.index((self.form, self.kind))
+        return bytes([tag]) + bytes.fromhex((self.uuid or "").replace("-", "") + self.tree_hash)
+
+    @classmethod
+    def unpack(cls, key: bytes) -> Resource:
+        """Return the resource whose ``pack`` gave ``key``; nothing else may be passed."""
+        form, kind = _VARIANTS[key[0]]
+        digits = key[1:-_HASH_BYTES].hex()
+        uuid = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])) if digits else None
+        return cls(kind, key[-_HASH_BYTES:].hex(), uuid, form)
+
+
+def parse_artifact_toml_path(path: str) -> tuple[Resource, str] | None:
+    """Return the artifact and the name in ``/artifact/{hash}/{name}``, or None when ``path`` is not exactly that.
+
+    ``path`` is the raw path, as for ``Resource.parse``; the name is 1 to 128 of ``A-Z a-z 0-9 _ . + -``.
+    """
+    match = _ARTIFACT_TOML.fullmatch(path)
+    return None if match is None else (Resource(Kind.ARTIFACT, match[1]), match[2])

@@ -1,0 +1,192 @@
+"""Every setting, declared once, beside its field: its name, the grammar of its text, its default and its meaning.
+
+A `Settings` is made from a mapping of names to texts, so a test passes a dict. A blank text is the same as no text:
+compose files hand down variables that are not set as empty ones. Nobody else knows a default; the documentation and
+`.env.example` are compared with this table by the tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args, get_type_hints
+
+from pkgserver_trio.settings.grammar import (
+    NETWORKS,
+    PATH,
+    PUBLIC_URL,
+    REGISTRIES,
+    AllRegistries,
+    Network,
+    RegistryChoice,
+    choice,
+    count,
+    or_none,
+    seconds,
+    size,
+)
+from pkgserver_trio.settings.inherited import InheritedSettings
+from pkgserver_trio.settings.setting import Setting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
+
+_GENERAL: Final = "23338594-aafe-5451-b93e-139f81909106=https://github.com/JuliaRegistries/General"
+_WAIT: Final = seconds(0.1, 3600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(InheritedSettings):
+    """What the operator chose, PkgServer.jl's settings and ours; what can hold a password is left out of the repr."""
+
+    public_url: Annotated[
+        str,
+        Setting(
+            "PKGSERVER_PUBLIC_URL",
+            PUBLIC_URL,
+            "https://{JULIA_PKG_SERVER_FQDN}",
+            "The URL that clients know this server by.",
+        ),
+    ]
+    registries: Annotated[
+        tuple[RegistryChoice, ...] | AllRegistries,
+        Setting(
+            "PKGSERVER_REGISTRIES",
+            REGISTRIES,
+            _GENERAL,
+            "The registries to serve, `uuid[=origin-url]`; without an origin unchecked; `*` is all that are listed.",
+        ),
+    ] = field(repr=False)
+    keep_free_bytes: Annotated[
+        int, Setting("PKGSERVER_KEEP_FREE", size(0), "3GiB", "Disk space that the cache leaves free.")
+    ]
+    max_cache_bytes: Annotated[
+        int | None,
+        Setting(
+            "PKGSERVER_MAX_CACHE",
+            or_none(size(1)),
+            "none",
+            "What the cache may hold; none leaves it to `PKGSERVER_KEEP_FREE`.",
+        ),
+    ]
+    connect_seconds: Annotated[
+        float,
+        Setting(
+            "PKGSERVER_CONNECT_SECONDS", _WAIT, "5", "The longest wait for a storage server to accept a connection."
+        ),
+    ]
+    head_seconds: Annotated[
+        float,
+        Setting("PKGSERVER_HEAD_SECONDS", _WAIT, "5", "The longest wait for the head of a storage server's response."),
+    ]
+    body_seconds: Annotated[
+        float,
+        Setting(
+            "PKGSERVER_BODY_SECONDS", _WAIT, "5", "The longest silence in the body of a storage server's response."
+        ),
+    ]
+    negative_seconds: Annotated[
+        float,
+        Setting(
+            "PKGSERVER_NEGATIVE_SECONDS",
+            _WAIT,
+            "10",
+            "How long it is remembered that no storage server has a resource.",
+        ),
+    ]
+    max_downloads: Annotated[
+        int, Setting("PKGSERVER_MAX_DOWNLOADS", count(10_000), "64", "Downloads from storage servers at one time.")
+    ]
+    max_connections: Annotated[
+        int, Setting("PKGSERVER_MAX_CONNECTIONS", count(1_000_000), "10000", "Connections of clients at one time.")
+    ]
+    read_stall_seconds: Annotated[
+        float, Setting("PKGSERVER_READ_STALL_SECONDS", _WAIT, "60", "How long a client may take nothing of its answer.")
+    ]
+    request_head_seconds: Annotated[
+        float,
+        Setting(
+            "PKGSERVER_REQUEST_HEAD_SECONDS", _WAIT, "10", "How long a client may take to send the head of a request."
+        ),
+    ]
+    graceful_seconds: Annotated[
+        float, Setting("PKGSERVER_GRACEFUL_SECONDS", _WAIT, "10", "Shutdown: time for answers to finish.")
+    ]
+    drain_seconds: Annotated[
+        float, Setting("PKGSERVER_DRAIN_SECONDS", _WAIT, "10", "Shutdown: time for downloads to finish after that.")
+    ]
+    max_unpacked_bytes: Annotated[
+        int, Setting("PKGSERVER_MAX_UNPACKED", size(1), "64GiB", "What one tarball may unpack to.")
+    ]
+    max_members: Annotated[
+        int,
+        Setting(
+            "PKGSERVER_MAX_MEMBERS",
+            count(1_000_000_000),
+            "5000000",
+            "Files, folders and links that one tarball may hold.",
+        ),
+    ]
+    trusted_proxies: Annotated[
+        tuple[Network, ...],
+        Setting(
+            "PKGSERVER_TRUSTED_PROXIES",
+            or_none(NETWORKS, absent=()),
+            "127.0.0.0/8,::1/128",
+            "Networks whose word about a client is believed.",
+        ),
+    ]
+    log_level: Annotated[
+        LogLevel,
+        Setting(
+            "PKGSERVER_LOG_LEVEL",
+            choice(*get_args(LogLevel)),
+            "info",
+            "The least severe messages to log: debug, info, warning or error.",
+        ),
+    ]
+    log_format: Annotated[
+        LogFormat,
+        Setting(
+            "PKGSERVER_LOG_FORMAT", choice(*get_args(LogFormat)), "text", "How a log line is written: text or json."
+        ),
+    ]
+    ca_file: Annotated[
+        str | None,
+        Setting(
+            "PKGSERVER_CA_FILE",
+            or_none(PATH),
+            "none",
+            "A file of certificates to trust in storage servers, beside the usual ones.",
+        ),
+    ]
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, str]) -> Settings:
+        """Return the settings that a mapping of names to texts asks for, ignoring names that are none of ours.
+
+        Raises SettingsError for the first wrong one.
+        """
+        texts = effective_texts(mapping)
+        return cls(**{attribute: setting.parse(texts[setting.name]) for attribute, setting in _declared()})
+
+
+def all_settings() -> tuple[Setting, ...]:
+    """Return every setting, in the order of the documentation."""
+    return tuple(setting for _, setting in _declared())
+
+
+def effective_texts(mapping: Mapping[str, str]) -> dict[str, str]:
+    """Return the text of every setting: what `mapping` says, stripped, else the default."""
+    texts: dict[str, str] = {}
+    for setting in all_settings():
+        texts[setting.name] = mapping.get(setting.name, "").strip() or setting.default.format_map(texts)
+    return texts
+
+
+def _declared() -> Iterator[tuple[str, Setting]]:
+    """Yield each field of `Settings` with its setting, PkgServer.jl's first."""
+    for attribute, hint in get_type_hints(Settings, include_extras=True).items():
+        yield attribute, hint.__metadata__[0]

@@ -1,0 +1,84 @@
+"""What this store has verified: remembered across restarts and kill -9, so that no right file is hashed twice.
+
+A file counts as verified while its size and modification time are those that were verified. Losing an entry costs one
+more hash; an entry is only ever added after the file's content is durable, so none can vouch for a file that a power
+cut emptied. A memory that cannot be read or written (full disk, damage) therefore forgets, and never fails its caller.
+Synchronous and thread-safe; every call may block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pkgserver_trio.disk import FileStat
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS verified (
+    name TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT
+) WITHOUT ROWID
+"""
+
+
+class Verified:
+    """The memory, an SQLite file at `path`; a damaged one is begun anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        try:
+            self._database = _open_database(path)
+        except sqlite3.DatabaseError:
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            self._database = _open_database(path)
+
+    def close(self) -> None:
+        """Write everything out."""
+        with self._lock:
+            self._database.close()
+
+    def knows(self, name: str, stat: FileStat) -> bool:
+        """Tell whether the file called `name`, as it is now, was verified."""
+        return self._row(name, stat) is not None
+
+    def sha256(self, name: str, stat: FileStat) -> str | None:
+        """Return the remembered SHA-256 (64 hex) of the file as it is now, or None."""
+        row = self._row(name, stat)
+        return None if row is None else row[0]
+
+    def add(self, name: str, stat: FileStat, *, sha256: str | None = None) -> None:
+        """Remember that the file called `name`, as it is now, is right; and its SHA-256 when that is known."""
+        with self._lock, contextlib.suppress(sqlite3.Error), self._database:
+            self._database.execute(
+                "INSERT OR REPLACE INTO verified VALUES (?, ?, ?, ?)",
+                (name, stat.size_bytes, stat.mtime_ns, sha256),
+            )
+
+    def forget(self, name: str) -> None:
+        """Remember nothing of `name` any more."""
+        with self._lock, contextlib.suppress(sqlite3.Error), self._database:
+            self._database.execute("DELETE FROM verified WHERE name = ?", (name,))
+
+    def _row(self, name: str, stat: FileStat) -> tuple[str | None] | None:
+        row: tuple[str | None] | None = None
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            row = self._database.execute(
+                "SELECT sha256 FROM verified WHERE name = ? AND size_bytes = ? AND mtime_ns = ?",
+                (name, stat.size_bytes, stat.mtime_ns),
+            ).fetchone()
+        return row
+
+
+def _open_database(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, check_same_thread=False)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")  # durable enough: see the module's docstring
+    database.execute(_SCHEMA)
+    database.execute("SELECT count(*) FROM (SELECT name FROM verified LIMIT 1)")  # finds a damaged file now, not later
+    database.commit()
+    return database

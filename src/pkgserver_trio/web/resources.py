@@ -1,0 +1,113 @@
+"""Resources over HTTP: GET, HEAD, Range and conditions, alike for what is cached and for what is still arriving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from quart_trio.wrappers import TrioResponse
+
+from pkgserver_trio.byte_range import ByteRange, UnsatisfiableRangeError, parse_range
+from pkgserver_trio.errors import BrokenOffError, ResourceUnavailableError
+from pkgserver_trio.flight import FlightReader
+from pkgserver_trio.validators import entity_tag, http_date, is_not_modified, range_applies
+from pkgserver_trio.web import answers
+from pkgserver_trio.web.bodies import Span
+
+if TYPE_CHECKING:
+    from pkgserver_trio.library import Library
+    from pkgserver_trio.resource import Resource
+    from pkgserver_trio.web.connection import Request
+
+_IMMUTABLE = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The head of an answer, and which bytes follow it (None: no body)."""
+
+    status: HTTPStatus
+    headers: dict[str, str]
+    span: tuple[int, int | None] | None
+
+
+def plan_answer(request: Request, size: int | None, mtime_seconds: int | None, *, miss: bool) -> Plan:
+    """Decide how to answer for a file of `size` bytes (None: not known yet) with this modification time."""
+    headers = {"Content-Type": "application/x-gzip", "Accept-Ranges": "bytes", "Cache-Control": _IMMUTABLE}
+    if miss:
+        headers["X-Cache-Miss"] = "miss"
+    if mtime_seconds is None:
+        return _whole(headers, size)
+    headers["Last-Modified"] = http_date(mtime_seconds)
+    etag = None if size is None else entity_tag(mtime_seconds, size)
+    if etag is not None:
+        headers["ETag"] = etag
+    if is_not_modified(
+        etag=etag,
+        mtime_seconds=mtime_seconds,
+        if_none_match=request.headers.get("If-None-Match"),
+        if_modified_since=request.headers.get("If-Modified-Since"),
+    ):
+        del headers["Content-Type"]
+        return Plan(HTTPStatus.NOT_MODIFIED, headers, None)
+    if size is None or not range_applies(request.headers.get("If-Range"), etag=etag, mtime_seconds=mtime_seconds):
+        return _whole(headers, size)
+    return _ranged(headers, size, request.headers.get("Range"))
+
+
+def _whole(headers: dict[str, str], size: int | None) -> Plan:
+    if size is not None:
+        headers["Content-Length"] = str(size)
+    return Plan(HTTPStatus.OK, headers, (0, size))
+
+
+def _ranged(headers: dict[str, str], size: int, text: str | None) -> Plan:
+    try:
+        wanted: ByteRange | None = parse_range(text, size)
+    except UnsatisfiableRangeError:
+        refused = {"Content-Range": f"bytes */{size}", "Content-Length": "0"}
+        return Plan(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, refused, None)
+    if wanted is None:
+        return _whole(headers, size)
+    headers |= {"Content-Range": wanted.content_range(size), "Content-Length": str(len(wanted))}
+    return Plan(HTTPStatus.PARTIAL_CONTENT, headers, (wanted.start, wanted.stop))
+
+
+async def get_resource(library: Library, resource: Resource, request: Request) -> TrioResponse:
+    """Answer GET. The head is sent with the first byte; until then another storage server can still be tried."""
+    try:
+        while True:
+            source = await library.obtain(resource)
+            request.belongings.callback(source.close)
+            if isinstance(source, FlightReader) and source.size_bytes is None and _needs_size(request):
+                source = await source.whole()
+            plan = plan_answer(request, source.size_bytes, source.mtime_seconds, miss=isinstance(source, FlightReader))
+            if plan.span is None:
+                return TrioResponse(b"", plan.status, plan.headers)
+            body = Span(source, *plan.span)
+            try:
+                await body.prefetch()
+            except BrokenOffError:
+                continue
+            return TrioResponse(body, plan.status, plan.headers)
+    except ResourceUnavailableError as error:
+        return answers.unavailable(error)
+
+
+async def head_resource(library: Library, resource: Resource, request: Request) -> TrioResponse:
+    """Answer HEAD: what GET would say, as far as that is known without a download."""
+    try:
+        seen = await library.sight(resource)
+    except ResourceUnavailableError as error:
+        return answers.unavailable(error)
+    plan = plan_answer(request, seen.size_bytes, seen.mtime_seconds, miss=not seen.cached)
+    response = TrioResponse(b"", plan.status, plan.headers)
+    if "Content-Length" not in plan.headers:
+        del response.headers["Content-Length"]
+    return response
+
+
+def _needs_size(request: Request) -> bool:
+    """Tell whether an answer has to wait for the end: a range is relative to it, HTTP/1.0 has no chunked coding."""
+    return request.http_version == "1.0" or "Range" in request.headers

@@ -1,0 +1,21 @@
+"""What every kind of test shares: the rule for parts that a machine may lack."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def require(part: str, *, available: bool, how_to_get: str) -> None:
+    """Skip the test when `part` is missing, or fail it when this machine promised to have `part`.
+
+    `PKGSERVER_TEST_REQUIRE` holds the promised parts (`julia,nginx,python3.13`): continuous integration sets it, so
+    that a part lost there turns the run red instead of quietly testing less.
+    """
+    if available:
+        return
+    message = f"{part} is missing; to get it: {how_to_get}"
+    if part in os.environ.get("PKGSERVER_TEST_REQUIRE", "").split(","):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)

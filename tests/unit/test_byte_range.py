@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pkgserver_trio.byte_range import ByteRange, UnsatisfiableRangeError, parse_range
+
+
+def selected(header: str, body: bytes) -> bytes:
+    """Return what the range selects, empty when it is unsatisfiable."""
+    try:
+        chosen = parse_range(header, len(body))
+    except UnsatisfiableRangeError:
+        return b""
+    assert chosen is not None
+    assert 0 <= chosen.start < chosen.stop <= len(body)
+    assert len(chosen) == len(body[chosen.start : chosen.stop])
+    return body[chosen.start : chosen.stop]
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("bytes=0-0", ByteRange(0, 1)),
+        ("bytes=2-5", ByteRange(2, 6)),
+        ("bytes=2-", ByteRange(2, 10)),
+        ("bytes=2-99", ByteRange(2, 10)),
+        ("bytes=-3", ByteRange(7, 10)),
+        ("bytes=-5000", ByteRange(0, 10)),
+        ("BYTES=9-9", ByteRange(9, 10)),
+        (" bytes= 2 - 5\t", ByteRange(2, 6)),
+        ("bytes=2-999999999999999999", ByteRange(2, 10)),
+    ],
+)
+def test_a_single_range_is_clamped_to_the_size(header: str, expected: ByteRange) -> None:
+    assert parse_range(header, 10) == expected
+
+
+@pytest.mark.parametrize("header", ["bytes=10-", "bytes=10-20", "bytes=5-4", "bytes=99-3", "bytes=-0"])
+def test_a_range_that_selects_nothing_is_unsatisfiable(header: str) -> None:
+    with pytest.raises(UnsatisfiableRangeError):
+        parse_range(header, 10)
+
+
+@pytest.mark.parametrize("header", ["bytes=0-", "bytes=0-0", "bytes=-1"])
+def test_no_range_of_an_empty_resource_is_satisfiable(header: str) -> None:
+    with pytest.raises(UnsatisfiableRangeError):
+        parse_range(header, 0)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "bytes",
+        "bytes=",
+        "bytes=-",
+        "bytes=a-b",
+        "bytes =1-2",
+        "bytes=1",
+        "bytes=--1",
+        "bytes=1--2",
+        "bytes=+1-2",
+        "bytes=1_0-2_0",
+        "bytes=0x1-2",
+        "bytes=1-2\n",
+        "bytes=0-1,4-5",
+        "bytes=0-1,",
+        "octets=0-1",
+        "xbytes=0-1",
+        "bytes=\u0660-\u0661",
+        "bytes=0000000000000000001-2",
+        f"bytes=0-{'9' * 5000}",
+    ],
+)
+def test_a_header_that_is_no_single_byte_range_is_ignored(header: str | None) -> None:
+    assert parse_range(header, 10) is None
+
+
+@given(body=st.binary(max_size=100), first=st.integers(0, 120), last=st.integers(0, 120))
+def test_a_closed_range_equals_the_slice(body: bytes, first: int, last: int) -> None:
+    assert selected(f"bytes={first}-{last}", body) == body[first : last + 1]
+
+
+@given(body=st.binary(max_size=100), first=st.integers(0, 120))
+def test_an_open_range_equals_the_slice(body: bytes, first: int) -> None:
+    assert selected(f"bytes={first}-", body) == body[first:]
+
+
+@given(body=st.binary(max_size=100), length=st.integers(0, 120))
+def test_a_suffix_range_equals_the_slice(body: bytes, length: int) -> None:
+    assert selected(f"bytes=-{length}", body) == (body[-length:] if length else b"")
+
+
+@given(header=st.one_of(st.text(), st.from_regex(r"\s?[bB]ytes\s?=[\d, -]*")), size=st.integers(0, 2**40))
+def test_any_header_is_answered_or_unsatisfiable(header: str, size: int) -> None:
+    try:
+        chosen = parse_range(header, size)
+    except UnsatisfiableRangeError:
+        return
+    assert chosen is None or 0 <= chosen.start < chosen.stop <= size
+
+
+def test_content_range_counts_the_last_byte_in() -> None:
+    assert ByteRange(2, 6).content_range(10) == "bytes 2-5/10"
