@@ -75,6 +75,9 @@ class Pieces:
 class Behaviour:
     """One answer. ``headers`` (lower-case) override; a ``declared_length`` may lie, and None means chunked.
 
+    ``delay_before_head`` is seconds. A 200 honours If-None-Match where there is an ``etag``, and a Range, with its
+    If-Range, unless ``ranges`` is false.
+
     A body that its length denies, or that ``garbage`` follows, ends with its connection. A client may miss bytes that a
     reset overtakes. ``connect`` is for ``FakeTransport`` only: what has accepted cannot refuse (see ``refusing_url``).
     """
@@ -101,7 +104,7 @@ class Behaviour:
         yield trio.sleep_forever if self.never_answer else partial(trio.sleep, self.delay_before_head)
         if end != BEFORE_HEAD:
             bodiless = request.method == "HEAD" or answer.status in {204, 304}
-            yield answer._head(bodiless=bodiless)
+            yield answer._head(bodiless=bodiless, last=ending != (Signal.BODY_END,))
             if bodiless:
                 return
             yield from answer._body_until(end)
@@ -123,11 +126,13 @@ class Behaviour:
         headers = {**self.headers, "content-range": f"bytes {start}-{stop - 1}/{size}"}
         return replace(self, status=206, body=self.body[start:stop], headers=headers)
 
-    def _head(self, *, bodiless: bool) -> Head:
+    def _head(self, *, bodiless: bool, last: bool) -> Head:
         length = len(self.body) if self.declared_length == "true" else self.declared_length
         framing = {"transfer-encoding": "chunked"} if length is None else {"content-length": str(length)}
         tag = {} if self.etag is None else {"etag": self.etag}
-        return Head(self.status, {**framing, **tag, **self.headers}, 0 if bodiless else length)
+        # Announced, or a client's next request on this connection would race with its end.
+        closing = {"connection": "close"} if last else {}
+        return Head(self.status, {**framing, **tag, **closing, **self.headers}, 0 if bodiless else length)
 
     def _body_until(self, end: int) -> Iterator[Step]:
         pieces = self.pieces or Pieces(size=max(len(self.body), 1))

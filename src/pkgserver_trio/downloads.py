@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from pkgserver_trio.open_file import OpenFile
+    from pkgserver_trio.progress import State
     from pkgserver_trio.reservation import Reservation
     from pkgserver_trio.resource import Resource
     from pkgserver_trio.store import Store
@@ -45,8 +47,7 @@ class Hashing:
         hasher = TreeHasher(self._limits)
         offset = 0
         while True:
-            seen = offset
-            state = await flight.progress.wait_for(lambda now: now.written_bytes > seen or now.arrived)
+            state = await flight.progress.wait_for(partial(_has_more, offset=offset))
             if offset == state.written_bytes:
                 return await trio.to_thread.run_sync(hasher.finish, limiter=self._threads)
             offset = await self._feed(hasher, file, offset, state.written_bytes)
@@ -166,6 +167,10 @@ class Downloads:
             raise CorruptError(server.name, str(error)) from error
         if flight.resource.tree_hash not in {hashes.skip_empty, hashes.with_empty}:
             raise CorruptError(server.name, f"sent another tree, {hashes.skip_empty}")
+
+
+def _has_more(state: State, *, offset: int) -> bool:
+    return state.written_bytes > offset or state.arrived
 
 
 async def race_probes(

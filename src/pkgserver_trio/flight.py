@@ -66,7 +66,7 @@ class Flight:
         await self._download(self)
 
     def settle(self, error: BaseException | None) -> None:
-        """The end: wake those who still wait."""
+        """Wake those who still wait, at the end."""
         if error is None or self.progress.state.verified:
             return  # a failure after verification (no room to keep the file) takes nothing from those who read it
         self.progress.fail(_as_unavailable(self.resource, error))

@@ -20,7 +20,7 @@ async def keep(library: Library) -> None:
     try:
         await library.store.scan()
     except OSError as error:
-        log.error("the cache cannot be read", error=str(error))
+        log.error("the cache cannot be read", error=str(error))  # noqa: TRY400 # the cause is all there is to tell
     log.info("cache indexed", files=len(library.store.index), size_bytes=library.store.index.total_bytes)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(library.inspect_suspects)

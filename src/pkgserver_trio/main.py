@@ -16,7 +16,7 @@ import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import structlog
 import trio
@@ -54,6 +54,15 @@ _SWITCH_SECONDS = 0.0005
 
 class StartError(Exception):
     """The server cannot start; the text says why."""
+
+
+class _Parts(NamedTuple):
+    """What the nursery tree is built upon, opened before it and closed after it."""
+
+    settings: Settings
+    servers: tuple[StorageServer, ...]
+    verified: Verified
+    listeners: list[trio.SocketListener]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +134,13 @@ async def run(
         verified = Verified(root / "verified.sqlite")
         try:
             async with open_storage_servers(settings, transport=transport) as servers:
-                await _run_tree(settings, servers, verified, listeners, stopping, task_status)
+                await _run_tree(_Parts(settings, servers, verified, listeners), stopping, task_status)
         finally:
             verified.close()
 
 
-async def _run_tree(
-    settings: Settings,
-    servers: tuple[StorageServer, ...],
-    verified: Verified,
-    listeners: list[trio.SocketListener],
-    stopping: trio.Event,
-    task_status: trio.TaskStatus[Running],
-) -> None:
+async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskStatus[Running]) -> None:
+    settings, servers, verified, listeners = parts
     stopped = trio.Event()
     async with trio.open_nursery() as services:
         async with trio.open_nursery() as downloads:

@@ -51,28 +51,28 @@ class Progress:
         return value
 
     def begin(self, size_bytes: int | None) -> None:
-        """A server begins to deliver `size_bytes`."""
+        """Note that a server begins to deliver `size_bytes`."""
         attempt = self.state.attempt + 1
         self._state.value = State(attempt=attempt, begun=True, size_bytes=size_bytes)
 
     def withdraw(self) -> None:
-        """The server failed before a reader took a byte: wait for another one's head."""
+        """Take the attempt back, since the server failed before a reader took a byte: wait for another one's head."""
         self._state.value = State(attempt=self.state.attempt)
 
     def advance(self, count: int) -> None:
-        """`count` more bytes are on disk."""
+        """Note that `count` more bytes are on disk."""
         self._state.value = replace(self.state, written_bytes=self.state.written_bytes + count)
 
     def arrive(self) -> None:
-        """The upstream has sent everything."""
+        """Note that the upstream has sent everything."""
         self._state.value = replace(self.state, arrived=True)
 
     def verify(self) -> None:
-        """What is written is whole and right."""
+        """Note that what is written is whole and right: its last byte may go out."""
         self._state.value = replace(self.state, verified=True, size_bytes=self.state.written_bytes)
 
     def fail(self, error: BaseException) -> None:
-        """There will be no more."""
+        """End it: there will be no more."""
         self._state.value = replace(self.state, error=error)
 
     async def wait_for(self, is_so: Callable[[State], bool]) -> State:

@@ -9,6 +9,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.conftest import require
 
 from pkgserver_trio.demo.sample import GENERAL_UUID, Sample, build_sample
 
@@ -41,8 +42,8 @@ def git_tree_hash(folder: Path) -> str:
     return written.stdout.strip()
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is the reference for tree hashes")
 def test_every_tarball_is_named_by_the_hash_that_git_gives_its_tree(sample: Sample, tmp_path: Path) -> None:
+    require("git", available=shutil.which("git") is not None, how_to_get="install git, the reference for tree hashes")
     resources = [path for path in sample.files if not path.startswith("/registries")]
     for number, path in enumerate(resources):
         folder = tmp_path / str(number)

@@ -33,7 +33,10 @@ class Row:
 
 
 async def check_all(url: str, sample: Sample) -> int:
-    """Fetch registries, registry, packages and artifact from the server at `url`; print a table; 0 when all is right."""
+    """Fetch registries, registry, packages and artifact from the server at `url`; print a table.
+
+    Return the exit code, 0 when all is right.
+    """
     named = [
         ("General", sample.registry.path),
         *((f"{package.name} {package.version}", package.path) for package in sample.packages),

@@ -12,6 +12,7 @@ tells when it moves.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket as sockets
 import struct
@@ -75,7 +76,7 @@ class ClientConnection(TCPServer):
             await self._serve()
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client went away, in one of the ways in which clients do
-        except* Exception:
+        except* Exception:  # noqa: BLE001 # rule 4: it is told, and ends this connection only
             structlog.get_logger().exception("defect on a connection")
         finally:
             with trio.move_on_after(1, shield=True):
@@ -122,10 +123,8 @@ class ClientConnection(TCPServer):
 
     def cut(self) -> None:
         """Reset the connection; whoever sends or receives on it wakes up."""
-        try:
+        with contextlib.suppress(OSError):  # closed already
             self.stream.socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, _RESET_ON_CLOSE)
-        except OSError:
-            pass  # closed already
         self.stream.socket.close()
 
 
@@ -188,10 +187,8 @@ class Server:
 
 async def _refuse(stream: trio.SocketStream) -> None:
     with trio.move_on_after(1):
-        try:
+        with contextlib.suppress(trio.BrokenResourceError):  # it left by itself
             await stream.send_all(_TOO_MANY)
-        except trio.BrokenResourceError:
-            pass  # it left by itself
     await trio.aclose_forcefully(stream)
 
 

@@ -1,0 +1,58 @@
+"""The zipapp as an operator runs it: a process, settings in its environment, its address in its log."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PYZ = Path(__file__).parents[2] / "dist" / "pkgserver.pyz"
+
+
+@dataclass(frozen=True)
+class RunningZipapp:
+    """A server that says that it is serving, at `url`."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+
+@contextmanager
+def running_zipapp(
+    folder: Path, environment: Mapping[str, str], *, python: str = sys.executable
+) -> Iterator[RunningZipapp]:
+    """Run the zipapp, built by `make pyz`, with its store and its log in `folder`; it must drain with exit code 0."""
+    folder.mkdir(exist_ok=True)
+    settings = {
+        "JULIA_PKG_SERVER": "127.0.0.1:0",
+        "JULIA_PKG_SERVER_STORAGE_ROOT": str(folder / "store"),
+        "PKGSERVER_KEEP_FREE": "0",
+        "PKGSERVER_LOG_FORMAT": "json",
+        "SHIV_ROOT": str(PYZ.parents[1] / "build" / "unpacked"),
+        "PATH": os.environ["PATH"],
+        **environment,
+    }
+    command = [python, str(PYZ)]
+    with subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True, cwd=folder) as process:
+        assert process.stderr is not None
+        try:
+            lines = []
+            for line in process.stderr:
+                lines.append(line)
+                if '"serving"' in line:
+                    break
+            assert process.poll() is None, "".join(lines)
+            yield RunningZipapp(json.loads(lines[-1])["url"], process)
+        finally:
+            process.terminate()
+            _, log = process.communicate(timeout=30)
+            (folder / "log").write_text("".join(lines) + log)
+    assert process.returncode == 0, log
