@@ -123,7 +123,7 @@ def _text(path: Path, name: str, value: object) -> str:
         case int() | float():
             return str(value)
         case [*items] if all(isinstance(item, str) for item in items):
-            return ",".join(items)
+            return ",".join(map(str, items))
         case _:
             raise SettingsError(f"{path}: {name} has to be a string, a number, a boolean or a list of strings", name)
 

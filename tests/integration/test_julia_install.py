@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import threading
 from contextlib import contextmanager
@@ -62,13 +61,12 @@ def storage_server(sample: Sample) -> Iterator[tuple[str, list[str]]]:
 
 def git_tree(folder: Path, scratch: Path) -> str:
     """Return the tree hash that git itself gives to the content of `folder`."""
-    environment = {**os.environ, "GIT_DIR": str(scratch), "GIT_WORK_TREE": str(folder)}
 
     def git(*arguments: str) -> str:
-        command = ["git", "-c", "core.fileMode=true", *arguments]
-        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+        command = ["git", f"--git-dir={scratch}", f"--work-tree={folder}", "-c", "core.fileMode=true", *arguments]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=folder).stdout.strip()
 
-    git("init", "--quiet")
+    subprocess.run(["git", "init", "--quiet", "--bare", scratch], check=True)
     git("add", "--all", "--force", ".", ":!.tree_info.toml")  # the client's own note beside a registry's files
     return git("write-tree")
 
