@@ -1,6 +1,6 @@
 """The git tree hash of a gzip'd tarball, computed while it arrives; protocol page, "Tree hash".
 
-1. A file's content goes straight into its SHA-1; kept are only names, modes and hashes, some 200 bytes for each.
+1. A file's content goes straight into its SHA-1; kept are only names, modes and hashes, some 150 bytes for each.
 2. Git has no empty directories (skip-empty); Julia's ``Tar.tree_hash`` counts them, nested ones too (with-empty).
 3. What was refused once stays refused: no later call makes a hash of it.
 """

@@ -164,7 +164,7 @@ class Server:
                 for listener in listeners:
                     await listener.aclose()
                 await self.context.terminated.set()
-                ending.start_soon(self._cut_all, handlers, graceful_seconds)
+                ending.start_soon(self._cut_all, handlers, graceful_seconds)  # noqa: ASYNC111 # it is cancelled when they end
             ending.cancel_scope.cancel()
 
     async def _cut_all(self, handlers: trio.Nursery, graceful_seconds: float) -> None:
