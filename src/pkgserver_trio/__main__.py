@@ -1,13 +1,15 @@
-"""`python -m pkgserver_trio`, and what the zipapp runs."""
+"""`python -m pkgserver_trio`, and the entry point of the zipapp and of the `pkgserver` script."""
 
 from __future__ import annotations
 
-from pkgserver_trio.cli import cli
+import sys
+
+from pkgserver_trio.cli import run
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    cli(prog_name="pkgserver")
+    sys.exit(run())
 
 
 if __name__ == "__main__":

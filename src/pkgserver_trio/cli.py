@@ -1,13 +1,15 @@
-"""The command line: `python pkgserver.pyz` serves; its commands look, check and demonstrate.
+"""The command line: what was asked for, resolved into settings, handed to the part that does it.
 
-What a command needs is imported by the command: `--help` and `--version` answer at once.
+1. Every command returns its exit code; `run` adds those of a wrong setting (2) and of an interruption (130).
+2. The server and its libraries are imported by the command that needs them, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
 import os
-import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,78 +17,113 @@ from pkgserver_trio import __version__
 from pkgserver_trio.configuration import Resolved, load
 from pkgserver_trio.settings import SettingsError, all_settings
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_SHORTHANDS = {
-    "listen": "JULIA_PKG_SERVER",
-    "storage_root": "JULIA_PKG_SERVER_STORAGE_ROOT",
-    "storage_servers": "JULIA_PKG_SERVER_STORAGE_SERVERS",
-}
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+#: 128 + SIGINT, as shells count.
+INTERRUPTED: Final = 130
+
+_FILE: Final = click.Path(path_type=Path)
+
+
+class SettingsRejectedError(click.ClickException):
+    """A setting is wrong: one line on standard error, exit code 2."""
+
+    exit_code = 2
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Do what `arguments` (default: the process's) ask for and return the exit code; see docs/settings.md."""
+    try:
+        return int(pkgserver.main(arguments, prog_name="pkgserver", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:  # Ctrl-C before the server listens for signals
+        return INTERRUPTED
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="%(version)s")
-@click.option("--config", type=_FILE, help="A TOML file with settings; every other source is stronger.")
-@click.option("--env-file", type=_FILE, help="A file of NAME=value lines instead of ./.env.")
-@click.option("--listen", metavar="HOST:PORT", help="JULIA_PKG_SERVER: where to listen.")
-@click.option("--storage-root", metavar="FOLDER", help="JULIA_PKG_SERVER_STORAGE_ROOT: cache and registries.")
-@click.option("--storage-servers", metavar="URL,...", help="JULIA_PKG_SERVER_STORAGE_SERVERS: the upstreams.")
-@click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Any setting; can be given several times.")
+@click.version_option(__version__, prog_name="pkgserver")
+@click.option("--config", "config_file", type=_FILE, metavar="FILE", help="A TOML file of settings.")
+@click.option(
+    "--env-file", type=_FILE, metavar="FILE", help="A file of NAME=value lines.  [default: ./.env if it exists]"
+)
+@click.option("--listen", metavar="HOST:PORT", help="Short for --set JULIA_PKG_SERVER=...")
+@click.option("--storage-root", metavar="DIR", help="Short for --set JULIA_PKG_SERVER_STORAGE_ROOT=...")
+@click.option("--storage-servers", metavar="URLS", help="Short for --set JULIA_PKG_SERVER_STORAGE_SERVERS=...")
+@click.option("--set", "assignments", metavar="NAME=VALUE", multiple=True, help="Any setting; can be repeated.")
 @click.pass_context
-def cli(
+def pkgserver(
     context: click.Context,
-    /,
-    config: Path | None,
+    *,
+    config_file: Path | None,
     env_file: Path | None,
-    pairs: tuple[str, ...],
-    **shorthands: str | None,
-) -> None:
-    """Serve Julia's registries, packages and artifacts from a cache.
+    listen: str | None,
+    storage_root: str | None,
+    storage_servers: str | None,
+    assignments: tuple[str, ...],
+) -> int:
+    """Serve Julia registries, packages and artifacts from a cache that fills itself.
 
-    Settings come from the options here, the environment, ./.env and --config, in this order; `check-config` shows them.
+    Without a command, the server starts. Settings come from options, the environment, .env, the --config file and
+    their defaults, in this order.
     """
-    flags = dict(_pair(text) for text in pairs)
-    flags |= {_SHORTHANDS[name]: text for name, text in shorthands.items() if text is not None}
-    if context.invoked_subcommand == "demo":
-        return  # which has settings of its own
-    resolved = _resolve(flags, env_file, config)
-    for warning in resolved.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    context.obj = resolved
-    if context.invoked_subcommand is None:
-        from pkgserver_trio.main import serve  # noqa: PLC0415 # see the module's docstring
-
-        sys.exit(serve(resolved.settings))
+    flags = _assigned(assignments)
+    named = zip(_NAMED_OPTIONS, (listen, storage_root, storage_servers), strict=True)
+    flags |= {name: text for name, text in named if text is not None}
+    context.obj = partial(_resolve, flags, env_file, config_file)
+    return _serve(context.obj()) if context.invoked_subcommand is None else 0
 
 
-@cli.command("check-config")
+_NAMED_OPTIONS: Final = (
+    "JULIA_PKG_SERVER",
+    "JULIA_PKG_SERVER_STORAGE_ROOT",
+    "JULIA_PKG_SERVER_STORAGE_SERVERS",
+)
+
+
+@pkgserver.command()
 @click.pass_obj
-def check_config(resolved: Resolved) -> None:
-    """Print every setting, its value, and where it came from; secrets masked."""
+def check_config(resolve: Callable[[], Resolved]) -> int:
+    """Print every setting and where it comes from, with passwords masked."""
+    resolved = resolve()
     for setting in all_settings():
-        shown = setting.grammar.mask(resolved.texts[setting.name])
-        click.echo(f"{setting.name}={shown}  ({resolved.sources[setting.name]})")
+        text = setting.grammar.mask(resolved.texts[setting.name])
+        click.echo(f"{setting.name}={text}  ({resolved.sources[setting.name]})")
+    return 0
 
 
-@cli.command()
-@click.option("--check", is_flag=True, help="Fetch everything once, verify it, print a table, and exit.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Where to listen on 127.0.0.1.  [default: 8000]")
-def demo(*, check: bool, port: int | None) -> None:
-    """Serve a small sample registry on this machine, with nothing from outside."""
-    from pkgserver_trio.demo.run import run  # noqa: PLC0415 # see the module's docstring
+@pkgserver.command()
+@click.option("--check", is_flag=True, help="Fetch everything once as a client would, verify it, and exit.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Where to listen on the loopback interface.")
+def demo(*, check: bool, port: int | None) -> int:
+    """Serve a small sample registry from this machine, with nothing from outside."""
+    from pkgserver_trio.demo import run as run_demo  # noqa: PLC0415 - rule 2
 
-    sys.exit(run(check=check, port=port))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
-    return name.strip(), value
+    return run_demo(check=check, port=port)
 
 
-def _resolve(flags: dict[str, str], env_file: Path | None, config: Path | None) -> Resolved:
+def _serve(resolved: Resolved) -> int:
+    from pkgserver_trio.main import serve  # noqa: PLC0415 - rule 2
+
+    return serve(resolved.settings)
+
+
+def _assigned(assignments: Sequence[str]) -> dict[str, str]:
+    """Return what the `--set` options say; of two for one name, the later one counts."""
+    for assignment in assignments:
+        if "=" not in assignment:
+            raise click.BadParameter(f"{assignment!r} is not NAME=VALUE", param_hint="--set")
+    return {name: text for name, _, text in (assignment.partition("=") for assignment in assignments)}
+
+
+def _resolve(flags: dict[str, str], env_file: Path | None, config_file: Path | None) -> Resolved:
+    """Load the settings, with their warnings on standard error."""
     try:
-        return load(flags, os.environ, env_file, config)
+        resolved = load(flags, os.environ, env_file, config_file)
     except SettingsError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        raise SettingsRejectedError(str(error)) from None
+    for warning in resolved.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    return resolved

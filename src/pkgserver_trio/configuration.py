@@ -34,7 +34,7 @@ Value = TypeVar("Value")
 FLAG: Final = "flag"
 ENVIRONMENT: Final = "environment"
 DEFAULT: Final = "default"
-DEFAULT_ENV_FILE: Final = ".env"
+DEFAULT_ENV_FILE: Final = "./.env"
 
 
 @dataclass(frozen=True, slots=True)

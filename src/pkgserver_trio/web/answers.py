@@ -42,6 +42,14 @@ def html(body: str) -> TrioResponse:
     return TrioResponse(body, HTTPStatus.OK, {"Content-Type": "text/html; charset=utf-8"})
 
 
+def bodiless(status: int, headers: Mapping[str, str]) -> TrioResponse:
+    """Answer with exactly these headers and no body: HEAD and 304 speak of a body that they do not send."""
+    response = TrioResponse(b"", status)
+    response.headers.clear()  # Quart's Content-Length is that of the body it sees
+    response.headers.update(headers)
+    return response
+
+
 def not_found() -> TrioResponse:
     """There is nothing at this path."""
     return text("not found\n", HTTPStatus.NOT_FOUND)

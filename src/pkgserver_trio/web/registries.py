@@ -7,8 +7,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from quart_trio.wrappers import TrioResponse
-
 from pkgserver_trio.registries import listing_name
 from pkgserver_trio.registry_list import chosen_flavor
 from pkgserver_trio.validators import is_not_modified
@@ -16,6 +14,8 @@ from pkgserver_trio.web import answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from quart_trio.wrappers import TrioResponse
 
     from pkgserver_trio.registries import Flavor, Registries
     from pkgserver_trio.web.connection import Request
@@ -57,7 +57,7 @@ class RegistryPages:
         headers = {"ETag": etag, "Cache-Control": "no-cache"}
         asked = request.headers.get("If-None-Match")
         if is_not_modified(etag=etag, mtime_seconds=0, if_none_match=asked, if_modified_since=None):
-            return TrioResponse(b"", HTTPStatus.NOT_MODIFIED, headers)
+            return answers.bodiless(HTTPStatus.NOT_MODIFIED, headers)
         return answers.text(flavor.listing.decode("ascii"), headers=headers)
 
 

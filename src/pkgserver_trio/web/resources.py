@@ -84,7 +84,7 @@ async def get_resource(library: Library, resource: Resource, request: Request) -
                 source = await source.whole()
             plan = plan_answer(request, source.size_bytes, source.mtime_seconds, miss=isinstance(source, FlightReader))
             if plan.span is None:
-                return TrioResponse(b"", plan.status, plan.headers)
+                return answers.bodiless(plan.status, plan.headers)
             body = Span(source, *plan.span)
             try:
                 await body.prefetch()
@@ -102,10 +102,7 @@ async def head_resource(library: Library, resource: Resource, request: Request) 
     except ResourceUnavailableError as error:
         return answers.unavailable(error)
     plan = plan_answer(request, seen.size_bytes, seen.mtime_seconds, miss=not seen.cached)
-    response = TrioResponse(b"", plan.status, plan.headers)
-    if "Content-Length" not in plan.headers:
-        del response.headers["Content-Length"]
-    return response
+    return answers.bodiless(plan.status, plan.headers)
 
 
 def _needs_size(request: Request) -> bool:
