@@ -99,7 +99,7 @@ def check_config(resolve: Callable[[], Resolved]) -> int:
 @click.option("--port", type=click.IntRange(0, 65535), help="Where to listen on the loopback interface.")
 def demo(*, check: bool, port: int | None) -> int:
     """Serve a small sample registry from this machine, with nothing from outside."""
-    from pkgserver_trio.demo import run as run_demo  # noqa: PLC0415 - rule 2
+    from pkgserver_trio.demo.run import run as run_demo  # noqa: PLC0415 - rule 2
 
     return run_demo(check=check, port=port)
 

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 def storage_server(files: Mapping[str, bytes]) -> ASGIFramework:
     """Return an ASGI application that answers GET and HEAD of each path in ``files``, with a strong ETag (RFC 9110).
 
-    ``files`` is read at every request: who replaces its content publishes at once. What is not HTTP is left unanswered,
-    which servers take for "not supported".
+    ``files`` is read at every request: who replaces its content publishes at once. A scope that is not HTTP raises
+    NotImplementedError, as the ASGI specification asks of an application without a lifespan.
     """
 
     async def serve(scope: Scope, _receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] != "http":
-            return
+            raise NotImplementedError(scope["type"])
         status, headers, body = _answer(files, scope)
         if status != HTTPStatus.NOT_MODIFIED:  # whose length would be that of the body it does not send
             headers = [*headers, (b"content-length", b"%d" % len(body))]
