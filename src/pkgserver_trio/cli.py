@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 #: 128 + SIGINT, as shells count.
 INTERRUPTED: Final = 130
 
+# --listen, --storage-root and --storage-servers.
+_NAMED_OPTIONS: Final = (
+    "JULIA_PKG_SERVER",
+    "JULIA_PKG_SERVER_STORAGE_ROOT",
+    "JULIA_PKG_SERVER_STORAGE_SERVERS",
+)
 _FILE: Final = click.Path(path_type=Path)
 
 
@@ -46,9 +52,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pkgserver")
 @click.option("--config", "config_file", type=_FILE, metavar="FILE", help="A TOML file of settings.")
-@click.option(
-    "--env-file", type=_FILE, metavar="FILE", help="A file of NAME=value lines.  [default: ./.env if it exists]"
-)
+@click.option("--env-file", type=_FILE, metavar="FILE", help="A file of NAME=value lines, instead of ./.env.")
 @click.option("--listen", metavar="HOST:PORT", help="Short for --set JULIA_PKG_SERVER=...")
 @click.option("--storage-root", metavar="DIR", help="Short for --set JULIA_PKG_SERVER_STORAGE_ROOT=...")
 @click.option("--storage-servers", metavar="URLS", help="Short for --set JULIA_PKG_SERVER_STORAGE_SERVERS=...")
@@ -76,17 +80,13 @@ def pkgserver(
     return _serve(context.obj()) if context.invoked_subcommand is None else 0
 
 
-_NAMED_OPTIONS: Final = (
-    "JULIA_PKG_SERVER",
-    "JULIA_PKG_SERVER_STORAGE_ROOT",
-    "JULIA_PKG_SERVER_STORAGE_SERVERS",
-)
-
-
 @pkgserver.command()
 @click.pass_obj
 def check_config(resolve: Callable[[], Resolved]) -> int:
-    """Print every setting and where it comes from, with passwords masked."""
+    """Print every setting and where it comes from.
+
+    Passwords are masked. A wrong setting ends with exit code 2, as it does at the start of the server.
+    """
     resolved = resolve()
     for setting in all_settings():
         text = setting.grammar.mask(resolved.texts[setting.name])
@@ -98,7 +98,10 @@ def check_config(resolve: Callable[[], Resolved]) -> int:
 @click.option("--check", is_flag=True, help="Fetch everything once as a client would, verify it, and exit.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Where to listen on the loopback interface.")
 def demo(*, check: bool, port: int | None) -> int:
-    """Serve a small sample registry from this machine, with nothing from outside."""
+    """Serve a small sample registry.
+
+    All of it is on this machine: nothing comes from outside.
+    """
     from pkgserver_trio.demo.run import run as run_demo  # noqa: PLC0415 - rule 2
 
     return run_demo(check=check, port=port)

@@ -35,7 +35,7 @@ class FlightReader:
         if limit <= offset:
             return b""
         piece = await self.file.read(offset, limit)
-        if progress.state.attempt != self.attempt:  # it began anew while a thread was reading
+        if not piece or not progress.is_running(self.attempt):  # it began anew while a thread was reading
             raise BrokenOffError("the download began anew")
         progress.taken = True
         return piece

@@ -8,6 +8,8 @@ import structlog
 import trio
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from pkgserver_trio.library import Library
 
 #: How often access times reach the disk: what kill -9 can lose of them.
@@ -16,15 +18,20 @@ _SAVE_SECONDS = 60
 
 async def keep(library: Library) -> None:
     """Rebuild the index, then inspect the suspects, saving access times and holding the space targets all the while."""
-    log = structlog.get_logger()
-    try:
-        await library.store.scan()
-    except OSError as error:
-        log.error("the cache cannot be read", error=str(error))  # noqa: TRY400 # the cause is all there is to tell
-    log.info("cache indexed", files=len(library.store.index), size_bytes=library.store.index.total_bytes)
+    await _attempt(library.store.scan)
+    index = library.store.index
+    structlog.get_logger().info("cache indexed", files=len(index), size_bytes=index.total_bytes)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(library.inspect_suspects)
         while True:
             await trio.sleep(_SAVE_SECONDS)
-            await library.store.save_access_times()
-            await library.store.trim()
+            await _attempt(library.store.save_access_times)
+            await _attempt(library.store.trim)
+
+
+async def _attempt(chore: Callable[[], Awaitable[None]]) -> None:
+    """Do one chore; a disk that fails it is a reason to try again later, none to stop serving."""
+    try:
+        await chore()
+    except OSError:
+        structlog.get_logger().exception("the cache cannot be tended")

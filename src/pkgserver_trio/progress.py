@@ -75,6 +75,10 @@ class Progress:
         """End it: there will be no more."""
         self._state.value = replace(self.state, error=error)
 
+    def is_running(self, attempt: int) -> bool:
+        """Tell whether the bytes of `attempt` are still those that count."""
+        return self.state.begun and self.state.attempt == attempt
+
     async def wait_for(self, is_so: Callable[[State], bool]) -> State:
         """Return the first state of which `is_so` holds."""
         state: State = await self._state.wait_value(is_so)
@@ -102,7 +106,7 @@ class Progress:
         state = await self.wait_for(lambda state: is_settled(state) or readable(state) > offset)
         if state.verified:
             return max(readable(state), offset)
-        if state.attempt != attempt or not state.begun:
+        if not self.is_running(attempt):
             raise BrokenOffError("the download began anew")
         if state.error is not None and readable(state) <= offset:
             raise BrokenOffError("the download failed") from state.error

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 #: Every so often a listing is asked for without its validator: tags that a file server made of times can lie.
 UNCONDITIONAL_SECONDS = 60
+_NOT_ASKED = "not asked yet"
 #: The path below `static/` and in URLs, by flavor; the flavorless list has the empty name.
 FLAVORS = ("conservative", "eager")
 
@@ -51,7 +52,12 @@ class Poll:
     last_modified: float | None = None
     asked_whole: float = float("-inf")
     succeeded: float | None = None
-    error: str | None = "not asked yet"
+    error: str | None = _NOT_ASKED
+
+    @property
+    def failing(self) -> bool:
+        """The last question was not answered."""
+        return self.error not in {None, _NOT_ASKED}
 
     async def ask(self, name: str) -> bool:
         """Ask the server for its listing; tell whether there is news. Raises nothing: `error` says what failed."""
@@ -90,10 +96,11 @@ class Flavor:
     ) -> None:
         self.name = name
         self.polls = [Poll(server) for server in servers]
-        self.listing = listing
-        self.published: dict[str, str] = dict(parse_listing(listing or b"").heads)
         self._hold = hold
         self._chosen = None if isinstance(choices, AllRegistries) else {choice.uuid for choice in choices}
+        before = parse_listing(listing or b"").heads.items()
+        self.published = {uuid: head for uuid, head in before if self._is_chosen(uuid)}
+        self.listing = render_listing(self.published) if self.published else None
         self._period_seconds = period_seconds
         self._publish = publish
         self._knows: dict[tuple[str, str], Knowledge] = {}  # server and hash; only YES is for ever
@@ -112,11 +119,13 @@ class Flavor:
 
     async def _keep_asking(self, poll: Poll) -> None:
         while True:
-            error = poll.error
+            was_failing = poll.failing
             if await poll.ask(listing_name(self.name)) or not self._is_settled(poll):
                 self._news.set()
-            if poll.error is not None and poll.error != error:
+            if poll.failing and not was_failing:
                 self._log.warning("storage server gives no registries", server=poll.server.name, error=poll.error)
+            elif was_failing and not poll.failing:
+                self._log.info("storage server gives registries again", server=poll.server.name)
             await trio.sleep(self._period_seconds)
 
     def _is_settled(self, poll: Poll) -> bool:
@@ -124,7 +133,10 @@ class Flavor:
         return poll.error is not None or all(self.published.get(uuid) == head for uuid, head in self._wanted(poll))
 
     def _wanted(self, poll: Poll) -> list[tuple[str, str]]:
-        return [(uuid, head) for uuid, head in poll.heads.items() if self._chosen is None or uuid in self._chosen]
+        return [(uuid, head) for uuid, head in poll.heads.items() if self._is_chosen(uuid)]
+
+    def _is_chosen(self, uuid: str) -> bool:
+        return self._chosen is None or uuid in self._chosen
 
     async def _decide(self) -> None:
         heard = [poll for poll in self.polls if poll.error is None]

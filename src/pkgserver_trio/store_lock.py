@@ -31,7 +31,10 @@ async def owned(root: Path, *, wait_seconds: float = 10) -> AsyncIterator[None]:
     Raises StoreLockedError after `wait_seconds`, naming the owner's host, pid and start time.
     """
     path = root / ".lock"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreLockedError(f"the store {root} cannot be owned: {path}: {error.strerror}") from error
     try:
         await _lock(fd, path, wait_seconds)
         _sign(fd)

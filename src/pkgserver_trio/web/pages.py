@@ -48,9 +48,9 @@ class Pages:
 
     def _readiness(self) -> TrioResponse:
         flavors = self._registries.flavors.values()
-        if any(flavor.listing is None for flavor in flavors):
+        if all(flavor.listing is None for flavor in flavors):
             status = "unavailable"
-        elif any(_is_troubled(flavor) for flavor in flavors):
+        elif any(flavor.listing is None or _is_troubled(flavor) for flavor in flavors):
             status = "degraded"
         else:
             status = "ok"
