@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import tomllib
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import pytest
+from tests.e2e.client import Client
 from tests.integration.storage import storage_server
 from tests.integration.zipapp import running_zipapp
 
@@ -22,22 +21,6 @@ SAMPLE = build_sample()
 PACKAGE = SAMPLE.packages[0].path
 ARTIFACT = SAMPLE.artifact.path
 UNKNOWN = "/artifact/" + "0" * 40
-
-
-class Client:
-    """One keep-alive connection to the server; paths are sent as they are."""
-
-    def __init__(self, url: str) -> None:
-        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
-
-    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self._connection.request(method, path, headers=named)
-        response = self._connection.getresponse()
-        return response.status, response.headers, response.read()
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,9 @@ class RunningZipapp:
 
 @contextmanager
 def running_zipapp(
-    folder: Path, environment: Mapping[str, str], *, python: str = sys.executable
+    folder: Path, environment: Mapping[str, str], *, python: str = sys.executable, exit_code: int = 0
 ) -> Iterator[RunningZipapp]:
-    """Run the zipapp, built by `make pyz`, with its store and its log in `folder`; it must drain with exit code 0."""
+    """Run the zipapp, built by `make pyz`, with its store and its log in `folder`; it must end with `exit_code`."""
     folder.mkdir(exist_ok=True)
     settings = {
         "JULIA_PKG_SERVER": "127.0.0.1:0",
@@ -55,4 +55,4 @@ def running_zipapp(
             process.terminate()
             _, log = process.communicate(timeout=30)
             (folder / "log").write_text("".join(lines) + log)
-    assert process.returncode == 0, log
+    assert process.returncode == exit_code, log
