@@ -37,12 +37,12 @@ class RegistryPages:
         return None
 
     def _redirect(self, request: Request) -> TrioResponse:
-        known = [name for name, flavor in self._registries.flavors.items() if flavor.listing is not None]
-        if not known:
-            return _not_yet()
+        flavors = self._registries.flavors
         flavor = chosen_flavor(
-            request.headers.get("Julia-Registry-Preference"), request.headers.get("Julia-CI-Variables"), known
+            request.headers.get("Julia-Registry-Preference"), request.headers.get("Julia-CI-Variables"), flavors
         )
+        if flavors[flavor].listing is None:
+            return _not_yet()  # another flavor may be newer: the client would move backwards with its own one later
         headers = {
             "Location": f"/{listing_name(flavor)}",
             "Cache-Control": "no-cache",

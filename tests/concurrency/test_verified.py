@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pkgserver_trio.disk import FileStat
+from pkgserver_trio.verified import Verified
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "artifact/one"
+STAT = FileStat(size_bytes=10, mtime_ns=1_000_000_000, atime_ns=5)
+SHA256 = "ab" * 32
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "verified.sqlite"
+
+
+def test_what_was_added_is_known_after_a_reopen(path: Path) -> None:
+    with closing(Verified(path)) as verified:
+        verified.add(NAME, STAT, sha256=SHA256)
+        verified.add("artifact/two", STAT)
+    with closing(Verified(path)) as verified:
+        assert verified.knows(NAME, STAT)
+        assert verified.sha256(NAME, STAT) == SHA256
+        assert verified.knows("artifact/two", STAT)
+        assert verified.sha256("artifact/two", STAT) is None
+        assert not verified.knows("artifact/three", STAT)
+
+
+def test_what_was_added_survives_without_a_close(path: Path) -> None:
+    with closing(Verified(path)) as first:
+        first.add(NAME, STAT)
+        with closing(Verified(path)) as second:
+            assert second.knows(NAME, STAT)
+
+
+@pytest.mark.parametrize("changed", [replace(STAT, size_bytes=11), replace(STAT, mtime_ns=1_000_000_001)])
+def test_a_changed_file_is_unknown_again(path: Path, changed: FileStat) -> None:
+    with closing(Verified(path)) as verified:
+        verified.add(NAME, STAT, sha256=SHA256)
+        assert not verified.knows(NAME, changed)
+        assert verified.sha256(NAME, changed) is None
+        assert verified.knows(NAME, replace(STAT, atime_ns=6))
+
+
+def test_what_is_forgotten_is_unknown(path: Path) -> None:
+    with closing(Verified(path)) as verified:
+        verified.add(NAME, STAT)
+        verified.forget(NAME)
+        assert not verified.knows(NAME, STAT)
+
+
+@pytest.mark.parametrize("damage", [b"no database", b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_memory_is_begun_anew(path: Path, damage: bytes) -> None:
+    with closing(Verified(path)) as verified:
+        verified.add(NAME, STAT)
+    path.write_bytes(damage)
+    with closing(Verified(path)) as verified:
+        assert not verified.knows(NAME, STAT)
+        verified.add(NAME, STAT)
+    with closing(Verified(path)) as verified:
+        assert verified.knows(NAME, STAT)
+
+
+def test_a_memory_that_fails_forgets_and_never_fails_its_caller(path: Path) -> None:
+    with closing(Verified(path)) as verified:
+        verified.add(NAME, STAT)
+        with closing(sqlite3.connect(path)) as stranger:
+            stranger.execute("DROP TABLE verified")
+        assert not verified.knows(NAME, STAT)
+        verified.add(NAME, STAT)
+        verified.forget(NAME)
+        assert verified.sha256(NAME, STAT) is None
