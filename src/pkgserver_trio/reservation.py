@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.open_file import OpenFile
     from pkgserver_trio.resource import Resource
-    from pkgserver_trio.store import Store
+    from pkgserver_trio.verified import Verified
 
 #: How much a download of unknown size reserves ahead.
 GROWTH_BYTES = 16 * 1024 * 1024
@@ -35,10 +35,22 @@ def disk_errors_are_unavailability(resource: Resource) -> Iterator[None]:
         raise StorageFailedError(f"the disk failed while {resource.name} was stored: {error.strerror}") from error
 
 
+class Shelf(Protocol):
+    """What a reservation needs of the store that made it."""
+
+    verified: Verified
+
+    async def claim(self, reservation: Reservation, size: int) -> bool:
+        """Make `size` bytes in all belong to the reservation, if they can be had. Raises OSError."""
+
+    async def place(self, reservation: Reservation) -> None:
+        """Give the sealed file its name. Raises OSError."""
+
+
 class Reservation:
     """A file in `temp/` that grows, and the space in the cache that is kept for it. Made by `Store.reserve`."""
 
-    def __init__(self, store: Store, resource: Resource, path: Path, file: OpenFile, mtime_seconds: int) -> None:
+    def __init__(self, shelf: Shelf, resource: Resource, path: Path, file: OpenFile, mtime_seconds: int) -> None:
         self.resource = resource
         self.path = path
         self.file = file
@@ -46,13 +58,13 @@ class Reservation:
         self.reserved_bytes = 0
         self.written_bytes = 0
         self.fits = True
-        self._store = store
+        self._shelf = shelf
         self._placed = False
 
     async def expect(self, size: int) -> None:
         """Reserve `size` bytes in all. When they cannot be had, the file will be dropped instead of committed."""
         with disk_errors_are_unavailability(self.resource):
-            self.fits = await self._store.claim(self, size)
+            self.fits = await self._shelf.claim(self, size)
         if not self.fits:
             self.reserved_bytes = 0
 
@@ -80,14 +92,14 @@ class Reservation:
             return
         with disk_errors_are_unavailability(self.resource):
             await trio.to_thread.run_sync(self._seal)
-            await self._store.place(self)
+            await self._shelf.place(self)
         self._placed = True
 
     def _seal(self) -> None:
         disk, fd = self.file.disk, self.file.fd
         disk.set_mtime(fd, self.mtime_seconds * 1_000_000_000)
         disk.fsync(fd)
-        self._store.verified.add(self.resource.name, disk.stat(fd))
+        self._shelf.verified.add(self.resource.name, disk.stat(fd))
 
     def release(self) -> None:
         """Let go of the file and, unless it was committed, remove it."""

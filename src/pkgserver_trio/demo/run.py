@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.main import Running
 
+_PORT = 8000
 _HINT = """
 A Julia package server is running at {url}, with a storage server of {count} sample packages behind it.
 In another terminal:
@@ -45,14 +46,7 @@ async def _run(root: str, check: bool, port: int | None, stopping: trio.Event) -
     sample = build_sample()
     async with listening("127.0.0.1", 0) as upstream, trio.open_nursery() as nursery:
         nursery.start_soon(_serve_storage, sample.files, upstream)
-        settings = Settings.from_mapping(
-            {
-                "JULIA_PKG_SERVER": f"127.0.0.1:{8000 if port is None else port}" if not check else "127.0.0.1:0",
-                "JULIA_PKG_SERVER_STORAGE_ROOT": root,
-                "JULIA_PKG_SERVER_STORAGE_SERVERS": url_of(upstream[0]),
-                "PKGSERVER_KEEP_FREE": "0",
-            }
-        )
+        settings = _settings(root, 0 if check else port, url_of(upstream[0]))
         running: Running = await nursery.start(run_server, settings, stopping)
         code = 0
         if check:
@@ -63,6 +57,17 @@ async def _run(root: str, check: bool, port: int | None, stopping: trio.Event) -
         await running.stopped.wait()
         nursery.cancel_scope.cancel()
     return code
+
+
+def _settings(root: str, port: int | None, upstream: str) -> Settings:
+    return Settings.from_mapping(
+        {
+            "JULIA_PKG_SERVER": f"127.0.0.1:{_PORT if port is None else port}",
+            "JULIA_PKG_SERVER_STORAGE_ROOT": root,
+            "JULIA_PKG_SERVER_STORAGE_SERVERS": upstream,
+            "PKGSERVER_KEEP_FREE": "0",  # a few kilobytes fit anywhere
+        }
+    )
 
 
 async def _serve_storage(files: Mapping[str, bytes], listeners: list[trio.SocketListener]) -> None:
