@@ -28,7 +28,8 @@ class FlightReader:
     async def read(self, offset: int, stop: int | None) -> bytes:
         """Return some bytes from `offset` on, below `stop` (None: the end), as soon as they may be sent.
 
-        Empty only at the end. The answer's last byte comes when the whole is verified. Raises BrokenOffError.
+        Empty only at the end. The answer's last byte comes when the whole is verified. Raises BrokenOffError, and
+        ResourceUnavailableError when no server delivers: then nothing was read yet.
         """
         progress = self.flight.progress
         limit = await progress.wait_readable(self.attempt, offset, stop)

@@ -28,9 +28,10 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Surrogates are how Python shows bytes of the environment that are no UTF-8; they could not be logged.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-# Also finds credentials in what is no URL at all, so that a mistyped one does not print its password either.
+# Not `credentials.masked`, which is told where one URL begins and ends: in a wrong list nobody knows, as passwords
+# may hold commas. This also finds credentials in what is no URL at all, so that a typing error does not print them.
 _CREDENTIALS = re.compile(r"(?:(?<=://)|^|(?<=[,=]))(?:(?!https?://).)*?@(?=[^@,]*(?:,|$))", re.DOTALL)
-_QUERY = re.compile(r"\?[^,]*")
+_QUERY = re.compile(r"([?#])[^,]*")
 
 _MAX_PORT = 65535
 
@@ -177,7 +178,7 @@ def _public_url(text: str) -> str:
 
 
 def _items(text: str) -> tuple[str, ...]:
-    items = tuple(item.strip() for item in text.split(",") if item.strip())
+    items = tuple(item.strip(" \t") for item in text.split(",") if item.strip(" \t"))
     if not items:
         raise ValueError
     return items
@@ -218,7 +219,7 @@ def _mask_secret(text: str) -> str:
 
 
 def _mask_credentials(text: str) -> str:
-    return _QUERY.sub("?***", _CREDENTIALS.sub("***@", text))
+    return _QUERY.sub(r"\1***", _CREDENTIALS.sub("***@", text))
 
 
 BOOLEAN: Final = Grammar("true or false", _boolean)

@@ -44,7 +44,7 @@ class InheritedSettings:
             "JULIA_PKG_SERVER_STORAGE_SERVERS",
             URLS,
             _STORAGE_SERVERS,
-            "Where resources come from, comma separated.",
+            "Where resources come from.",
         ),
     ] = field(repr=False)
     logs_dir: Annotated[

@@ -56,7 +56,7 @@ class Settings(InheritedSettings):
             "PKGSERVER_REGISTRIES",
             REGISTRIES,
             _GENERAL,
-            "The registries to serve, `uuid[=origin-url]`; without an origin unchecked; `*` is all that are listed.",
+            "The registries to serve; `*` is all that are listed. One without an origin is not checked against it.",
         ),
     ] = field(repr=False)
     keep_free_bytes: Annotated[
@@ -144,14 +144,12 @@ class Settings(InheritedSettings):
             "PKGSERVER_LOG_LEVEL",
             choice(*get_args(LogLevel)),
             "info",
-            "The least severe messages to log: debug, info, warning or error.",
+            "The least severe messages to log.",
         ),
     ]
     log_format: Annotated[
         LogFormat,
-        Setting(
-            "PKGSERVER_LOG_FORMAT", choice(*get_args(LogFormat)), "text", "How a log line is written: text or json."
-        ),
+        Setting("PKGSERVER_LOG_FORMAT", choice(*get_args(LogFormat)), "text", "How a log line is written."),
     ]
     ca_file: Annotated[
         str | None,
