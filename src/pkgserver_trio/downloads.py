@@ -134,7 +134,7 @@ class Downloads:
                 if flight.progress.taken:
                     raise verdict(flight.resource.name, failures) from failure
                 flight.progress.withdraw()
-                reservation.restart()
+                await reservation.restart()
             else:
                 return server.name
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import trio
+
 from pkgserver_trio.errors import BrokenOffError, ResourceUnavailableError, ShuttingDownError, StorageFailedError
 from pkgserver_trio.progress import Progress
 
@@ -29,7 +31,7 @@ class FlightReader:
         """Return some bytes from `offset` on, below `stop` (None: the end), as soon as they may be sent.
 
         Empty only at the end. The answer's last byte comes when the whole is verified. Raises BrokenOffError, and
-        ResourceUnavailableError when no server delivers: then nothing was read yet.
+        ResourceUnavailableError when it failed before anything was read: asking anew would only fail anew.
         """
         progress = self.flight.progress
         limit = await progress.wait_readable(self.attempt, offset, stop)
@@ -61,6 +63,8 @@ class Flight:
         self.progress = Progress()
         self.file: OpenFile | None = None
         self._download = download
+        self._settled = trio.Event()
+        self._error: BaseException | None = None
 
     async def run(self) -> None:
         """Download; what goes wrong is raised, and reaches the readers through `settle`."""
@@ -68,6 +72,8 @@ class Flight:
 
     def settle(self, error: BaseException | None) -> None:
         """Wake those who still wait, at the end."""
+        self._error = error
+        self._settled.set()
         if error is None or self.progress.state.verified:
             return  # a failure after verification (no room to keep the file) takes nothing from those who read it
         self.progress.fail(_as_unavailable(self.resource, error))
@@ -89,6 +95,12 @@ class Flight:
         state = await self.progress.wait_for(lambda state: state.verified or state.error is not None)
         if not state.verified:
             raise _as_unavailable(self.resource, state.error)
+
+    async def wait_settled(self) -> None:
+        """Wait until all is over, the file's commit included. Raises ResourceUnavailableError when anything failed."""
+        await self._settled.wait()
+        if self._error is not None:
+            raise _as_unavailable(self.resource, self._error)
 
 
 def _as_unavailable(resource: Resource, error: BaseException | None) -> ResourceUnavailableError:

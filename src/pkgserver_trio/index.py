@@ -20,6 +20,7 @@ class Index:
         self._lru: Lru[bytes] = Lru()
         self._used_ns: dict[bytes, int] = {}
         self.suspects: set[bytes] = set()
+        self.pinned: frozenset[bytes] = frozenset()
         self.evicted_files = 0
         self.evicted_bytes = 0
 
@@ -51,15 +52,27 @@ class Index:
         if self._lru.touch(key):
             self._used_ns[key] = used_ns
 
+    def trust(self, key: bytes, size: int, used_ns: int) -> None:
+        """Note that a file was found right; that is no use of it, so its age stays. An unknown one is entered."""
+        if key in self._lru:
+            self.suspects.discard(key)
+        else:
+            self.add(key, size, used_ns)
+
     def drop(self, key: bytes) -> None:
         """Forget a file."""
         self._lru.remove(key)
         self._forget(key)
 
+    @property
+    def evictable_bytes(self) -> int:
+        """The size of all files that may be evicted."""
+        return self.total_bytes - sum(self._lru.size_of(key) or 0 for key in self.pinned)
+
     def evict(self, bytes_to_free: int) -> list[bytes]:
-        """Drop the files used longest ago until so much is freed; return them."""
+        """Drop the files used longest ago, but none that is pinned, until so much is freed; return them."""
         before = self.total_bytes
-        victims = self._lru.evict(bytes_to_free)
+        victims = self._lru.evict(bytes_to_free, keep=self.pinned)
         for key in victims:
             self._forget(key)
         self.evicted_files += len(victims)

@@ -18,7 +18,8 @@ _SAVE_SECONDS = 60
 
 async def keep(library: Library) -> None:
     """Rebuild the index, then inspect the suspects, saving access times and holding the space targets all the while."""
-    await _attempt(library.store.scan)
+    while not await _attempt(library.store.scan):  # noqa: ASYNC110 # the disk's recovery is no event
+        await trio.sleep(_SAVE_SECONDS)
     index = library.store.index
     structlog.get_logger().info("cache indexed", files=len(index), size_bytes=index.total_bytes)
     async with trio.open_nursery() as nursery:
@@ -29,9 +30,11 @@ async def keep(library: Library) -> None:
             await _attempt(library.store.trim)
 
 
-async def _attempt(chore: Callable[[], Awaitable[None]]) -> None:
-    """Do one chore; a disk that fails it is a reason to try again later, none to stop serving."""
+async def _attempt(chore: Callable[[], Awaitable[None]]) -> bool:
+    """Do one chore, and tell whether it was done: a failing disk is a reason to try again later, none to end."""
     try:
         await chore()
     except OSError:
         structlog.get_logger().exception("the cache cannot be tended")
+        return False
+    return True

@@ -10,13 +10,14 @@ import structlog
 import trio
 
 from pkgserver_trio.coalesce import Coalescer
-from pkgserver_trio.errors import NotFoundError, StorageFailedError
+from pkgserver_trio.errors import NotFoundError, ShuttingDownError, StorageFailedError
 from pkgserver_trio.flight import FlightReader
 from pkgserver_trio.open_file import StoredFile
+from pkgserver_trio.reservation import disk_errors_are_unavailability
 from pkgserver_trio.tree_hash import TarballError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from pkgserver_trio.downloads import Downloads, Hashing
     from pkgserver_trio.resource import Resource
@@ -59,6 +60,8 @@ class Inspection:
         Raises StorageFailedError when the file could not be read.
         """
         await self._settled.wait()
+        if isinstance(self._error, trio.Cancelled):
+            raise ShuttingDownError("a file of the cache was being checked while the server stopped")
         if self._error is not None:
             raise StorageFailedError("a file of the cache could not be read") from self._error
         return self._found
@@ -90,7 +93,8 @@ class Library:
         Raises ResourceUnavailableError.
         """
         while True:
-            stored = self.store.open_verified(resource)
+            with disk_errors_are_unavailability(resource):
+                stored = self.store.open_verified(resource)
             if stored is not None:
                 return stored
             flight = self.downloads.flights.get(resource)
@@ -112,7 +116,7 @@ class Library:
 
         Raises ResourceUnavailableError.
         """
-        if resource in self.downloads.flights or self._is_at_hand(resource) or await self._look_into(resource):
+        if resource in self.downloads.flights or await self._is_held(resource):
             source = await self.obtain(resource)
             source.close()
             return Sighting(isinstance(source, StoredFile), source.size_bytes, source.mtime_seconds)
@@ -125,16 +129,20 @@ class Library:
         return Sighting(cached=False, size_bytes=head.size_bytes, mtime_seconds=None)
 
     async def hold(self, resource: Resource) -> None:
-        """Return when the resource is in the store, verified. Raises ResourceUnavailableError."""
+        """Return when the resource is in the store, or was verified and dropped for want of room.
+
+        Raises ResourceUnavailableError.
+        """
         source = await self.obtain(resource)
         try:
             if isinstance(source, FlightReader):
-                await source.flight.wait_landed()
+                await source.flight.wait_settled()
         finally:
             source.close()
 
     async def sha256(self, resource: Resource) -> str:
         """Return the SHA-256 (64 hex) of the resource's file, computed once. Raises ResourceUnavailableError."""
+        await self.hold(resource)
         source = await self.obtain(resource)
         try:
             if isinstance(source, StoredFile):
@@ -144,8 +152,9 @@ class Library:
         finally:
             source.close()
 
-    def forget_missing(self) -> None:
-        """Ask again for what was missing: something new was published."""
+    def welcome(self, registries: Collection[Resource]) -> None:
+        """Keep the published registries from eviction, and ask again for what was missing: there may be new things."""
+        self.store.pin(registries)
         self._missing.clear()
 
     async def inspect_suspects(self) -> None:
@@ -155,6 +164,10 @@ class Library:
                 await self._look_into(resource)
             except StorageFailedError as error:
                 self._log.error("unreadable file in the cache", resource=resource.name, error=repr(error.__cause__))
+
+    async def _is_held(self, resource: Resource) -> bool:
+        at_hand = self._is_at_hand(resource)
+        return at_hand or (await self._look_into(resource) and self._is_at_hand(resource))
 
     def _is_at_hand(self, resource: Resource) -> bool:
         stored = self.store.open_verified(resource)

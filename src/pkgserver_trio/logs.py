@@ -21,10 +21,7 @@ def configure_logs(*, level: str, log_format: str) -> None:
         structlog.processors.format_exc_info,
         _escape_control_characters,
     ]
-    colors = sys.stderr.isatty()
-    renderer: Processor = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=colors)
-    )
+    renderer = _renderer(log_format)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, renderer],
@@ -38,6 +35,12 @@ def configure_logs(*, level: str, log_format: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(threshold, logging.WARNING))  # the libraries' own chatter says nothing that ours does not
+
+
+def _renderer(log_format: str) -> Processor:
+    if log_format == "json":
+        return structlog.processors.JSONRenderer()
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
 
 
 def _escape_control_characters(_logger: object, _method: str, event: Any) -> Any:  # noqa: ANN401 # structlog's own type

@@ -1,6 +1,6 @@
 """The composition root: everything is built here, once, and handed down; the nursery tree; signals; exit codes.
 
-    services      signal receiver, registry loop, cache keeper
+    services      registry loop, cache keeper
     └ downloads   owns every flight; requests only wait
       └ clients   accepts, answers; ends first
 
@@ -10,11 +10,14 @@ On SIGTERM or SIGINT: no new connections, time for the answers, then time for th
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
+import sqlite3
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -31,6 +34,7 @@ from pkgserver_trio.keeper import keep
 from pkgserver_trio.library import Library
 from pkgserver_trio.logs import configure_logs
 from pkgserver_trio.registries import Registries
+from pkgserver_trio.settings import SettingsError
 from pkgserver_trio.store import Store
 from pkgserver_trio.store_lock import StoreLockedError, owned
 from pkgserver_trio.tar_stream import TarLimits
@@ -81,6 +85,8 @@ def serve(settings: Settings) -> int:
     """Run the server until a signal stops it; return the exit code (docs/protocol.md, "Configuration")."""
     configure_logs(level=settings.log_level, log_format=settings.log_format)
     sys.setswitchinterval(_SWITCH_SECONDS)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection and a file for each client
     return run_until_signal(lambda stopping: run(settings, stopping))
 
 
@@ -99,10 +105,11 @@ def run_until_signal(start: Callable[[trio.Event], Awaitable[int | None]]) -> in
     code = 1
     try:
         code = trio.run(supervise)
-    except* (StartError, StoreLockedError) as group:
+    except* (StartError, StoreLockedError, SettingsError) as group:
         refusals.append(most_telling(group))
     for refusal in refusals:
         structlog.get_logger().error("cannot start", reason=str(refusal))
+        code = 2 if isinstance(refusal, SettingsError) else 1
     return code
 
 
@@ -131,7 +138,7 @@ async def run(
     _make_folders(root)
     async with owned(root), listening(*settings.listen) as listeners:
         _empty(root / "temp")
-        verified = Verified(root / "verified.sqlite")
+        verified = _open_verified(root / "verified.sqlite")
         try:
             async with open_storage_servers(settings, transport=transport) as servers:
                 await _run_tree(_Parts(settings, servers, verified, listeners), stopping, task_status)
@@ -148,8 +155,9 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
             registries = _build_registries(settings, servers, library)
             app = PackageServer(library, registries, public_url=settings.public_url)
             server = Server.from_settings(cast("Any", app), settings)
-            services.start_soon(keep, library)
-            services.start_soon(_follow, registries, stopping)
+            # Both begin work in the downloads nursery: not while that is waited for.
+            services.start_soon(_until, stopping, partial(keep, library))
+            services.start_soon(_until, stopping, registries.run)
             url = url_of(listeners[0])
             structlog.get_logger().info("serving", url=url, version=__version__, inflate=INFLATE_LIBRARY)
             task_status.started(Running(url, stopping, stopped, library, registries, server))
@@ -160,9 +168,9 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
     stopped.set()
 
 
-async def _follow(registries: Registries, stopping: trio.Event) -> None:
-    async with move_on_when(stopping.wait):  # or it would begin flights while they are waited for
-        await registries.run()
+async def _until(stopping: trio.Event, work: Callable[[], Awaitable[None]]) -> None:
+    async with move_on_when(stopping.wait):
+        await work()
 
 
 def _build_library(
@@ -186,10 +194,18 @@ def _build_registries(settings: Settings, servers: tuple[StorageServer, ...], li
         Disk(),
         servers,
         library.hold,
-        settings.registries,
+        welcome=library.welcome,
+        choices=settings.registries,
         flavorless=settings.flavorless,
         period_seconds=settings.registry_update_period_seconds,
     )
+
+
+def _open_verified(path: Path) -> Verified:
+    try:
+        return Verified(path)
+    except sqlite3.Error as error:
+        raise StartError(f"{path} cannot be used: {error}") from error
 
 
 def _make_folders(root: Path) -> None:

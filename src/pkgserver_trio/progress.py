@@ -92,7 +92,7 @@ class Progress:
         """Return up to where a reader of `attempt` may read now, more than `offset`; `offset` itself at the end.
 
         `stop` is where its answer ends, None for the yet unknown end. Raises BrokenOffError when the download failed or
-        began anew; when it failed before any reader took a byte, and so for good, its own error.
+        began anew; when it failed before any reader took a byte, its own error.
         """
 
         def readable(state: State) -> int:
@@ -106,7 +106,7 @@ class Progress:
         state = await self.wait_for(lambda state: is_settled(state) or readable(state) > offset)
         if state.verified:
             return max(readable(state), offset)
-        if state.error is not None and not state.begun:
+        if state.error is not None and not self.taken:
             raise state.error.with_traceback(None)  # raised once per reader: each would add its own frames
         if not self.is_running(attempt):
             raise BrokenOffError("the download began anew")

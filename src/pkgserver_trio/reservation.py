@@ -77,10 +77,10 @@ class Reservation:
             await trio.to_thread.run_sync(self.file.disk.write, self.file.fd, piece, self.written_bytes)
         self.written_bytes = end
 
-    def restart(self) -> None:
+    async def restart(self) -> None:
         """Throw away what was written, to begin again."""
         with disk_errors_are_unavailability(self.resource):
-            self.file.disk.truncate(self.file.fd, 0)
+            await trio.to_thread.run_sync(self.file.disk.truncate, self.file.fd, 0)
         self.written_bytes = 0
 
     async def commit(self) -> None:

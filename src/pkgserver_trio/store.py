@@ -23,7 +23,7 @@ from pkgserver_trio.reservation import Reservation, disk_errors_are_unavailabili
 from pkgserver_trio.resource import Kind, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from pkgserver_trio.disk import Disk, FileStat
@@ -117,7 +117,7 @@ class Store:
         async with self._names:
             free = await trio.to_thread.run_sync(self.disk.free_bytes, self.root)
             excess = self._excess(size - reservation.reserved_bytes, free)
-            if excess > self.index.total_bytes:
+            if excess > self.index.evictable_bytes:
                 return False
             await self._evict(excess)
             reservation.reserved_bytes = size
@@ -149,14 +149,22 @@ class Store:
         """Give a sealed file its name in `cache/`. Raises OSError."""
         async with self._names:
             target = self.path(reservation.resource)
-            await trio.to_thread.run_sync(self._move, reservation.path, target)
+            try:
+                await trio.to_thread.run_sync(self._move, reservation.path, target)
+            except OSError:
+                self.disk.unlink(target)  # it has its name, and no entry, if only the folder was not made durable
+                raise
             self.index.add(reservation.resource.pack(), reservation.written_bytes, time.time_ns())
             self.reservations.discard(reservation)
 
-    async def admit(self, resource: Resource, stat: FileStat, *, sha256: str | None = None) -> None:
+    async def admit(self, resource: Resource, stat: FileStat) -> None:
         """Take a file of `cache/` that was found right, as it was at `stat`, for verified."""
-        await trio.to_thread.run_sync(lambda: self.verified.add(resource.name, stat, sha256=sha256))
-        self.index.add(resource.pack(), stat.size_bytes, time.time_ns())
+        await trio.to_thread.run_sync(self.verified.add, resource.name, stat)
+        self.index.trust(resource.pack(), stat.size_bytes, time.time_ns())
+
+    def pin(self, resources: Collection[Resource]) -> None:
+        """Keep these, and no others, from eviction."""
+        self.index.pinned = frozenset(resource.pack() for resource in resources)
 
     async def quarantine(self, resource: Resource) -> None:
         """Move a wrong file out of `cache/` to where an operator can look at it."""

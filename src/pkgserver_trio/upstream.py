@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import trio
 from pkgserver_trio.credentials import masked
 from pkgserver_trio.errors import AbsentError, BrokenError, SilentError
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
+from pkgserver_trio.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -24,6 +25,8 @@ _ABSENT = frozenset({403, 404, 410})
 #: A server that refuses HEAD may still have the resource.
 _HEAD_REFUSED = frozenset({405, 501})
 _MAX_REDIRECTS = 5
+#: No proxy stands between this machine and itself, whatever HTTP_PROXY says.
+_LOCAL = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,8 @@ class StorageServer:
             async with self._bodies.stream("GET", self._url + path) as response:
                 deadline.deadline = float("inf")
                 self._check_status(response)
-                yield Head(_content_length(response)), response.aiter_raw()
+                async with _open_pieces(response) as pieces:
+                    yield Head(_content_length(response)), pieces
 
     async def fetch_listing(self, path: str, etag: str | None) -> ListingAnswer | None:
         """GET a listing of at most `MAX_LISTING_BYTES`; None when it still is the one called `etag`."""
@@ -103,10 +107,11 @@ class StorageServer:
                 self._check_status(response)
                 deadline.deadline = trio.current_time() + self._patience.body_seconds
                 body = bytearray()
-                async for piece in response.aiter_raw():
-                    body += piece
-                    if len(body) > MAX_LISTING_BYTES:
-                        raise BrokenError(self.name, f"its {path} is longer than {MAX_LISTING_BYTES} bytes")
+                async with _open_pieces(response) as pieces:
+                    async for piece in pieces:
+                        body += piece
+                        if len(body) > MAX_LISTING_BYTES:
+                            raise BrokenError(self.name, f"its {path} is longer than {MAX_LISTING_BYTES} bytes")
         return ListingAnswer(bytes(body), response.headers.get("ETag"), response.headers.get("Last-Modified"))
 
     def _check_status(self, response: httpx.Response) -> None:
@@ -131,6 +136,18 @@ class StorageServer:
             raise BrokenError(self.name, _reason(error)) from error
 
 
+@asynccontextmanager
+async def _open_pieces(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
+    pieces = response.aiter_raw()
+    try:
+        yield pieces
+    finally:
+        # httpx nests generators, and only from within do all of them end: cancelled in the innermost.
+        with trio.move_on_after(0, shield=True), suppress(httpx.HTTPError):
+            async for _ in pieces:
+                pass
+
+
 def _reason(error: Exception) -> str:
     return f"{type(error).__name__} {error}".strip()
 
@@ -146,14 +163,23 @@ async def open_storage_servers(
 ) -> AsyncIterator[tuple[StorageServer, ...]]:
     """Open the configured storage servers, in their order; `transport` replaces the network in tests."""
     patience = Patience(settings.connect_seconds, settings.head_seconds, settings.body_seconds)
-    tls = ssl.create_default_context()  # the system's authorities, which a slim image may lack
-    tls.load_verify_locations(certifi.where())
-    if settings.ca_file is not None:
-        tls.load_verify_locations(settings.ca_file)
+    tls = _trust(settings.ca_file)
     async with _client(patience, tls, transport) as probes, _client(patience, tls, transport) as bodies:
         yield tuple(
             StorageServer(url, probes=probes, bodies=bodies, patience=patience) for url in settings.storage_servers
         )
+
+
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    tls = ssl.create_default_context()  # the system's authorities, which a slim image may lack
+    tls.load_verify_locations(certifi.where())
+    if ca_file is not None:
+        try:
+            tls.load_verify_locations(ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            name = "PKGSERVER_CA_FILE"
+            raise SettingsError(f"{name} is {ca_file!r}, expected a readable PEM file: {error}", name) from error
+    return tls
 
 
 def _client(patience: Patience, tls: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
@@ -161,6 +187,7 @@ def _client(patience: Patience, tls: ssl.SSLContext, transport: httpx.AsyncBaseT
         transport=transport,
         verify=tls,
         headers={"Accept-Encoding": "identity"},
+        mounts=dict.fromkeys(_LOCAL),
         follow_redirects=True,
         max_redirects=_MAX_REDIRECTS,
         timeout=httpx.Timeout(patience.body_seconds, connect=patience.connect_seconds, pool=None),

@@ -26,13 +26,15 @@ CREATE TABLE IF NOT EXISTS verified (
 
 
 class Verified:
-    """The memory, an SQLite file at `path`; a damaged one is begun anew."""
+    """The memory, an SQLite file at `path`; a damaged one is begun anew. Raises sqlite3.Error."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         try:
             self._database = _open_database(path)
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+                raise
             for suffix in ("", "-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             self._database = _open_database(path)

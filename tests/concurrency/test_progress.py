@@ -89,6 +89,7 @@ async def test_at_the_end_there_is_no_more() -> None:
 
 async def test_what_came_before_a_failure_may_still_be_read() -> None:
     progress = begun()
+    progress.taken = True
     progress.advance(6)
     cause = OSError("reset")
     progress.fail(cause)
@@ -98,15 +99,22 @@ async def test_what_came_before_a_failure_may_still_be_read() -> None:
     assert caught.value.__cause__ is cause
 
 
-@pytest.mark.parametrize("replaced", [False, True])
-async def test_a_reader_of_a_withdrawn_attempt_is_told_so(*, replaced: bool) -> None:
+async def test_a_failure_before_the_first_byte_was_taken_is_the_readers_own() -> None:
     progress = begun()
-    outcomes: list[BaseException] = []
+    progress.advance(6)
+    cause = OSError("disk")
+    progress.fail(cause)
+    with pytest.raises(OSError, match="disk") as caught:
+        await progress.wait_readable(1, 0, None)
+    assert caught.value is cause
+
+
+async def test_a_reader_of_a_withdrawn_attempt_is_told_so() -> None:
+    progress = begun()
 
     async def read() -> None:
-        with pytest.raises(BrokenOffError) as caught:
+        with pytest.raises(BrokenOffError):
             await progress.wait_readable(1, 0, None)
-        outcomes.append(caught.value)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
@@ -114,13 +122,9 @@ async def test_a_reader_of_a_withdrawn_attempt_is_told_so(*, replaced: bool) -> 
         progress.advance(1)
         progress.withdraw()
         assert not progress.is_running(1)
-        if replaced:
-            progress.begin(20)
-            assert progress.is_running(2)
+        progress.begin(20)
+        assert progress.is_running(2)
         progress.advance(5)
-        if not replaced:
-            progress.fail(OSError("no other server"))
-    assert len(outcomes) == 1
 
 
 async def test_waiting_to_begin_outlasts_a_withdrawn_attempt() -> None:

@@ -46,7 +46,7 @@ async def _run(root: str, check: bool, port: int | None, stopping: trio.Event) -
     sample = build_sample()
     async with listening("127.0.0.1", 0) as upstream, trio.open_nursery() as nursery:
         nursery.start_soon(_serve_storage, sample.files, upstream)
-        settings = _settings(root, 0 if check else port, url_of(upstream[0]))
+        settings = _settings(root, 0 if check else _PORT if port is None else port, url_of(upstream[0]))
         running: Running = await nursery.start(run_server, settings, stopping)
         code = 0
         if check:
@@ -59,10 +59,11 @@ async def _run(root: str, check: bool, port: int | None, stopping: trio.Event) -
     return code
 
 
-def _settings(root: str, port: int | None, upstream: str) -> Settings:
+def _settings(root: str, port: int, upstream: str) -> Settings:
     return Settings.from_mapping(
         {
-            "JULIA_PKG_SERVER": f"127.0.0.1:{_PORT if port is None else port}",
+            "JULIA_PKG_SERVER": f"127.0.0.1:{port}",
+            "PKGSERVER_PUBLIC_URL": f"http://127.0.0.1:{port}" if port else "",  # blank: the default
             "JULIA_PKG_SERVER_STORAGE_ROOT": root,
             "JULIA_PKG_SERVER_STORAGE_SERVERS": upstream,
             "PKGSERVER_KEEP_FREE": "0",  # a few kilobytes fit anywhere

@@ -58,7 +58,10 @@ class Span(ResponseBody):
     async def _read(self) -> bytes:
         if self._offset == self._stop:
             return b""
-        piece = await self._source.read(self._offset, self._stop)  # type: ignore[arg-type] # None is for flights alone
+        try:
+            piece = await self._source.read(self._offset, self._stop)  # type: ignore[arg-type] # None: flights alone
+        except OSError as error:
+            raise BrokenOffError(f"the disk failed: {error.strerror}") from error
         if not piece and self._stop is not None:
             raise BrokenOffError("the file has become shorter than it was")
         return piece

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from quart_trio.wrappers import TrioResponse
 
-    from pkgserver_trio.registries import Flavor, Registries
+    from pkgserver_trio.flavor import Flavor
+    from pkgserver_trio.registries import Registries
     from pkgserver_trio.web.connection import Request
 
 #: Without an answer from any storage server for so long, a registry counts as stale.

@@ -7,7 +7,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from pkgserver_trio.registries import listing_name
+from pkgserver_trio.flavor import listing_name
 from pkgserver_trio.registry_list import chosen_flavor
 from pkgserver_trio.validators import is_not_modified
 from pkgserver_trio.web import answers
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from quart_trio.wrappers import TrioResponse
 
-    from pkgserver_trio.registries import Flavor, Registries
+    from pkgserver_trio.flavor import Flavor
+    from pkgserver_trio.registries import Registries
     from pkgserver_trio.web.connection import Request
 
 

@@ -49,6 +49,14 @@ _TOO_MANY = (
 class Http1Protocol(H11Protocol):
     """HTTP/1.0 and 1.1 and nothing else (rule 1). An `Upgrade` is ignored, as RFC 9110, 7.8 allows."""
 
+    async def handle(self, event: Event) -> None:
+        """Take what the connection brings; Hypercorn itself answers only to refusals of h11's, not to ours."""
+        try:
+            await super().handle(event)
+        except h11.RemoteProtocolError as error:
+            await self._send_error_response(error.error_status_hint)
+            await self.send(Closed())
+
     async def _check_protocol(self, event: h11.Request) -> None:
         if event.method == b"PRI":
             raise h11.RemoteProtocolError("HTTP/2 is not spoken here", 505)
@@ -161,8 +169,6 @@ class Server:
                     )
                     await stopping.wait()
                     accepting.cancel_scope.cancel()
-                for listener in listeners:
-                    await listener.aclose()
                 await self.context.terminated.set()
                 ending.start_soon(self._cut_all, handlers, graceful_seconds)  # noqa: ASYNC111 # it is cancelled when they end
             ending.cancel_scope.cancel()

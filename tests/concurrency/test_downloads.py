@@ -1,0 +1,182 @@
+"""One flight for all who want a resource: sharing, the last byte, readers that leave, bounds, shutdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from tests.fakes import Behaviour, FakeTransport, Pieces
+from tests.lofts import LoftPlan, open_loft, ranges_of, read_on, tarball
+from tests.unit.tarballs import AMPLE
+from trio.testing import wait_all_tasks_blocked
+
+from pkgserver_trio.downloads import Hashing
+from pkgserver_trio.errors import (
+    ShuttingDownError,
+)
+from pkgserver_trio.flight import FlightReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lofts import Loft, Reading
+    from trio.testing import MockClock
+
+    from pkgserver_trio.flight import Flight
+    from pkgserver_trio.open_file import OpenFile
+    from pkgserver_trio.tree_hash import TreeHashes
+
+WANTED = tarball("wanted", 40_000)
+BODY = WANTED.body
+HALF = WANTED.size // 2
+
+
+class GatedHashing(Hashing):
+    """Knows the tree hash, and keeps it to itself until the gate opens."""
+
+    def __init__(self) -> None:
+        super().__init__(AMPLE)
+        self.gate = trio.Event()
+
+    async def follow(self, flight: Flight, file: OpenFile) -> TreeHashes:
+        hashes = await super().follow(flight, file)
+        await self.gate.wait()
+        return hashes
+
+
+async def test_two_hundred_waiters_cost_one_probe_of_each_server_and_one_download(tmp_path: Path) -> None:
+    gate = trio.Event()
+    slow = Behaviour(body=BODY, pieces=Pieces(size=HALF, release=gate))
+    hosts = {host: FakeTransport(script=lambda _: slow) for host in ("one.invalid", "two.invalid")}
+    have_begun: list[int] = []
+    bodies: list[bytes] = []
+
+    async def be_client(loft: Loft) -> None:
+        source = await loft.library.obtain(WANTED.resource)
+        first = await source.read(0, WANTED.size)
+        have_begun.append(len(first))
+        if len(have_begun) == 200:
+            gate.set()  # so every client had bytes while the upstream was still sending
+        bodies.append(first + (await read_on(source, len(first))).body)
+
+    async with open_loft(tmp_path, hosts) as loft, trio.open_nursery() as clients:
+        for _ in range(200):
+            clients.start_soon(be_client, loft)
+    assert bodies == [BODY] * 200
+    assert all(host.requests("HEAD", WANTED.path) <= 1 for host in hosts.values())
+    assert sum(host.requests("GET", WANTED.path) for host in hosts.values()) == 1
+    assert loft.cached == {WANTED.resource.name}
+    loft.assert_no_leftovers()
+
+
+@pytest.mark.parametrize("length", ["true", None])
+async def test_the_last_byte_of_every_answer_comes_after_verification(
+    tmp_path: Path, no_threads: None, length: int | None
+) -> None:
+    host = FakeTransport(script=lambda _: Behaviour(body=BODY, declared_length=length))
+    hashing = GatedHashing()
+    got: dict[tuple[int, int | None], Reading] = {}
+    before: dict[tuple[int, int | None], int] = {}
+
+    async def be_client(loft: Loft, start: int, stop: int | None) -> None:
+        source = await loft.library.obtain(WANTED.resource)
+        assert isinstance(source, FlightReader)
+        offset, end = start, WANTED.size if stop is None else stop
+        while offset < end - 1:
+            offset += len(await source.read(offset, stop))
+        before[start, stop] = offset
+        got[start, stop] = await read_on(source, offset, stop)
+
+    plan = LoftPlan(hashing=hashing)
+    async with open_loft(tmp_path, {"one.invalid": host}, plan) as loft, trio.open_nursery() as clients:
+        for start, stop in ranges_of(WANTED.size):
+            clients.start_soon(be_client, loft, start, stop)
+        await wait_all_tasks_blocked()
+        assert before.keys() == set(ranges_of(WANTED.size))
+        assert got == {}
+        assert loft.cached == set()
+        hashing.gate.set()
+    assert {span: reading.body for span, reading in got.items()} == {
+        (start, stop): BODY[start:stop][-1:] for start, stop in ranges_of(WANTED.size)
+    }
+
+
+@pytest.mark.parametrize("readers", [1, 3])
+async def test_cancelled_readers_never_cancel_the_flight(tmp_path: Path, no_threads: None, readers: int) -> None:
+    gate = trio.Event()
+    slow = Behaviour(body=BODY, pieces=Pieces(size=HALF, release=gate))
+    host = FakeTransport(script=lambda _: slow)
+    async with open_loft(tmp_path, {"one.invalid": host}) as loft:
+        async with trio.open_nursery() as clients:
+            for _ in range(readers):
+                clients.start_soon(loft.get, WANTED.resource)
+            await wait_all_tasks_blocked()
+            clients.cancel_scope.cancel()
+        assert WANTED.resource in loft.downloads.flights
+        gate.set()
+        await wait_all_tasks_blocked()
+        assert loft.cached == {WANTED.resource.name}
+        assert (await loft.get(WANTED.resource)).body == BODY
+    assert host.requests("GET", WANTED.path) == 1
+
+
+async def test_a_reader_cancelled_before_the_first_byte_leaves_the_others_alone(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    host = FakeTransport(script=lambda _: Behaviour(body=BODY, delay_before_head=3))
+    readings: list[Reading] = []
+
+    async def stay(loft: Loft) -> None:
+        readings.append(await loft.get(WANTED.resource))
+
+    async with open_loft(tmp_path, {"one.invalid": host}) as loft, trio.open_nursery() as clients:
+        clients.start_soon(stay, loft)
+        with trio.move_on_after(1) as scope:
+            await loft.get(WANTED.resource)
+        assert scope.cancelled_caught
+    assert [reading.body for reading in readings] == [BODY]
+
+
+async def test_the_bound_on_downloads_makes_the_others_wait(tmp_path: Path, no_threads: None) -> None:
+    gate = trio.Event()
+    gated = Behaviour(body=BODY, pieces=Pieces(size=HALF, release=gate))
+    late = tarball("late")
+    host = FakeTransport({late.path: late.body}, {("GET", WANTED.path): gated, ("HEAD", WANTED.path): gated})
+    async with open_loft(tmp_path, {"one.invalid": host}, LoftPlan(max_downloads=1)) as loft:
+        loft.downloads.join(WANTED.resource)
+        await wait_all_tasks_blocked()
+        loft.downloads.join(late.resource)
+        await wait_all_tasks_blocked()
+        assert host.requests("HEAD", late.path) == 0
+        gate.set()
+        await wait_all_tasks_blocked()
+        assert loft.cached == {WANTED.resource.name, late.resource.name}
+
+
+async def test_a_shutdown_tells_the_readers_and_leaves_no_file(tmp_path: Path, no_threads: None) -> None:
+    gated = Behaviour(body=BODY, pieces=Pieces(size=HALF, release=trio.Event()))
+    host = FakeTransport(script=lambda _: gated)
+
+    async def be_cut_off(loft: Loft) -> None:
+        reading = await loft.get(WANTED.resource)
+        assert reading.broken
+        assert reading.body == BODY[: HALF - 1]
+
+    async def hear_of_it(loft: Loft) -> None:
+        with pytest.raises(ShuttingDownError):
+            await loft.library.hold(WANTED.resource)
+
+    async with (
+        trio.open_nursery() as clients,
+        trio.open_nursery() as flights,
+        open_loft(tmp_path, {"one.invalid": host}, LoftPlan(nursery=flights)) as loft,
+    ):
+        clients.start_soon(be_cut_off, loft)
+        clients.start_soon(hear_of_it, loft)
+        await wait_all_tasks_blocked()
+        assert len(loft.store.reservations) == 1
+        flights.cancel_scope.cancel()
+    loft.assert_no_leftovers()
+    assert loft.cached == set()
+    assert host.open_answers == 0

@@ -1,0 +1,252 @@
+"""The registries: polled from each server on its own, decided together, published once held."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from tests.fakes import Behaviour, FakeTransport, good
+from tests.lofts import Tarball, open_loft, open_servers, registry_of
+
+from pkgserver_trio.disk import Disk
+from pkgserver_trio.errors import UpstreamFailedError
+from pkgserver_trio.registries import Registries
+from pkgserver_trio.settings import AllRegistries, RegistryChoice
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+    from pathlib import Path
+
+    from trio.testing import MockClock
+
+    from pkgserver_trio.resource import Resource
+
+GENERAL = "23338594-aafe-5451-b93e-139f81909106"
+LOCAL = "00000000-0000-4000-8000-000000000001"
+OLD, NEW, NEWER = (registry_of(GENERAL, seed) for seed in ("old", "new", "newer"))
+MINE = registry_of(LOCAL, "mine")
+EAGER, CONSERVATIVE = "/registries.eager", "/registries.conservative"
+ONLY_GENERAL = (RegistryChoice(GENERAL, None),)
+
+
+def listing(*states: Tarball) -> bytes:
+    return "".join(f"{state.path}\n" for state in sorted(states, key=lambda state: state.path)).encode()
+
+
+def server(*states: Tarball, knows: tuple[Tarball, ...] = ()) -> FakeTransport:
+    """A storage server that lists these heads in both flavors and also has older ones."""
+    files = {EAGER: listing(*states), CONSERVATIVE: listing(*states)}
+    return FakeTransport(files | {state.path: state.body for state in (*states, *knows)})
+
+
+class Holdings:
+    """Stands in for the library; what is not to be had fails, what is slow waits for its event."""
+
+    def __init__(self) -> None:
+        self.held: list[str] = []
+        self.missing: set[str] = set()
+        self.slow: dict[str, trio.Event] = {}
+
+    async def hold(self, resource: Resource) -> None:
+        if resource.tree_hash in self.slow:
+            await self.slow[resource.tree_hash].wait()
+        if resource.tree_hash in self.missing:
+            raise UpstreamFailedError("nobody delivers it")
+        self.held.append(resource.tree_hash)
+
+
+def welcomed_by_nobody(_: Collection[Resource]) -> None:
+    """Stand in for a library that has nothing to do."""
+
+
+@asynccontextmanager
+async def following(
+    root: Path,
+    hosts: Mapping[str, FakeTransport],
+    hold: Callable[[Resource], Awaitable[None]] | None = None,
+    *,
+    welcome: Callable[[Collection[Resource]], None] | None = None,
+    choices: tuple[RegistryChoice, ...] | AllRegistries = ONLY_GENERAL,
+    flavorless: bool = False,
+) -> AsyncIterator[Registries]:
+    """Run the registries with a look every second, until the test is done with them."""
+    folder = root / "static"
+    folder.mkdir(exist_ok=True)
+    async with open_servers(hosts) as servers, trio.open_nursery() as nursery:
+        registries = Registries(
+            folder,
+            Disk(),
+            servers,
+            hold or Holdings().hold,
+            welcome=welcome or welcomed_by_nobody,
+            choices=choices,
+            flavorless=flavorless,
+            period_seconds=1,
+        )
+        nursery.start_soon(registries.run)
+        yield registries
+        nursery.cancel_scope.cancel()
+
+
+def shown(registries: Registries, flavor: str = "eager") -> bytes | None:
+    return registries.flavors[flavor].listing
+
+
+async def test_what_the_servers_list_is_published_and_written(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with following(tmp_path, {"one.invalid": server(NEW)}) as registries:
+        assert shown(registries) is None
+        await trio.sleep(0.5)
+        assert shown(registries) == shown(registries, "conservative") == listing(NEW)
+    assert (tmp_path / "static" / "registries.eager").read_bytes() == listing(NEW)
+    assert {path.name for path in (tmp_path / "static").iterdir()} == {"registries.eager", "registries.conservative"}
+
+
+async def test_a_flavorless_upstream_is_followed_without_flavors(tmp_path: Path, autojump_clock: MockClock) -> None:
+    host = FakeTransport({"/registries": listing(NEW)})
+    async with following(tmp_path, {"one.invalid": host}, flavorless=True) as registries:
+        await trio.sleep(0.5)
+        assert registries.flavors.keys() == {""}
+        assert shown(registries, "") == listing(NEW)
+    assert (tmp_path / "static" / "registries").read_bytes() == listing(NEW)
+    assert {request.path for request in host.seen} == {"/registries"}
+
+
+async def test_flavors_are_independent(tmp_path: Path, autojump_clock: MockClock) -> None:
+    host = FakeTransport(server(NEW).files, {("GET", CONSERVATIVE): Behaviour(never_answer=True)})
+    async with following(tmp_path, {"one.invalid": host}) as registries:
+        await trio.sleep(1.5)
+        assert shown(registries) == listing(NEW)
+        assert shown(registries, "conservative") is None
+        host.files = server(NEWER, knows=(NEW,)).files
+        host.script = {("GET", CONSERVATIVE): good(listing(OLD))}
+        await trio.sleep(15)
+        assert shown(registries) == listing(NEWER)
+        assert shown(registries, "conservative") == listing(OLD)
+
+
+@pytest.mark.parametrize("stuck", [Behaviour(never_answer=True), Behaviour(connect="hang"), Behaviour(stall_at=0)])
+async def test_a_server_that_hangs_delays_no_news_of_another(
+    tmp_path: Path, autojump_clock: MockClock, stuck: Behaviour
+) -> None:
+    fine = server(OLD)
+    hosts = {"stuck.invalid": FakeTransport(script=lambda _: stuck), "fine.invalid": fine}
+    async with following(tmp_path, hosts) as registries:
+        for state in (OLD, NEW, NEWER):
+            fine.files = server(state, knows=(OLD, NEW)).files
+            await trio.sleep(1.5)
+            assert shown(registries) == listing(state)
+
+
+async def test_a_head_is_published_only_when_it_is_held(tmp_path: Path, autojump_clock: MockClock) -> None:
+    host, holdings = server(OLD), Holdings()
+    async with following(tmp_path, {"one.invalid": host}, holdings.hold) as registries:
+        await trio.sleep(0.5)
+        arriving = holdings.slow[NEW.resource.tree_hash] = trio.Event()
+        host.files = server(NEW, knows=(OLD,)).files
+        await trio.sleep(30)
+        assert shown(registries) == listing(OLD)
+        assert (tmp_path / "static" / "registries.eager").read_bytes() == listing(OLD)
+        arriving.set()
+        await trio.sleep(1.5)
+        assert shown(registries) == listing(NEW)
+
+
+async def test_a_published_head_is_already_in_the_cache(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with open_loft(tmp_path, {"one.invalid": server(NEW)}) as loft:
+
+        async def hold(resource: Resource) -> None:
+            await loft.library.hold(resource)
+            assert resource.name in loft.cached
+
+        async with following(tmp_path, {"one.invalid": server(NEW)}, hold) as registries:
+            await trio.sleep(0.5)
+            assert shown(registries) == listing(NEW)
+
+
+async def test_a_head_that_is_not_to_be_had_is_tried_again_and_again(tmp_path: Path, autojump_clock: MockClock) -> None:
+    host, holdings = server(OLD), Holdings()
+    async with following(tmp_path, {"one.invalid": host}, holdings.hold) as registries:
+        await trio.sleep(0.5)
+        holdings.missing = {NEW.resource.tree_hash}
+        host.files = server(NEW, knows=(OLD,)).files
+        await trio.sleep(5)
+        assert shown(registries) == listing(OLD)
+        holdings.missing = set()
+        await trio.sleep(1.5)
+        assert shown(registries) == listing(NEW)
+
+
+async def test_when_the_newest_is_not_to_be_had_the_next_is_published(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    holdings = Holdings()
+    holdings.missing = {NEWER.resource.tree_hash}
+    hosts = {"one.invalid": server(NEWER, knows=(NEW, OLD)), "two.invalid": server(NEW, knows=(OLD,))}
+    async with following(tmp_path, hosts, holdings.hold) as registries:
+        await trio.sleep(2)
+        assert shown(registries) == listing(NEW)
+
+
+async def test_a_restart_with_all_servers_down_serves_what_was_published(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with following(tmp_path, {"one.invalid": server(NEW)}):
+        await trio.sleep(0.5)
+    down = FakeTransport(script=lambda _: Behaviour(connect="refuse"))
+    async with following(tmp_path, {"one.invalid": down}) as registries:
+        assert shown(registries) == listing(NEW)
+        await trio.sleep(100)
+        assert shown(registries) == shown(registries, "conservative") == listing(NEW)
+
+
+async def test_two_registries_published_at_once_are_both_written(tmp_path: Path, autojump_clock: MockClock) -> None:
+    hosts = {"one.invalid": server(NEW, MINE)}
+    async with following(tmp_path, hosts, choices=AllRegistries.ALL) as registries:
+        await trio.sleep(0.5)
+        assert shown(registries) == listing(NEW, MINE)
+    assert (tmp_path / "static" / "registries.eager").read_bytes() == listing(NEW, MINE)
+
+
+@pytest.mark.parametrize(
+    ("choices", "published"),
+    [
+        (ONLY_GENERAL, listing(NEW)),
+        ((RegistryChoice(LOCAL, None),), listing(MINE)),
+        (AllRegistries.ALL, listing(MINE, NEW)),
+    ],
+)
+async def test_only_the_chosen_registries_are_held_and_published(
+    tmp_path: Path,
+    autojump_clock: MockClock,
+    choices: tuple[RegistryChoice, ...] | AllRegistries,
+    published: bytes,
+) -> None:
+    holdings = Holdings()
+    async with following(tmp_path, {"one.invalid": server(NEW, MINE)}, holdings.hold, choices=choices) as registries:
+        await trio.sleep(5)
+        assert shown(registries) == published
+    assert all(f"/{tree_hash}\n".encode() in published for tree_hash in holdings.held)
+
+
+async def test_the_library_is_told_of_all_that_is_published_before_it_is_shown(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    told: list[set[str]] = []
+
+    def welcome(heads: Collection[Resource]) -> None:
+        told.append({head.tree_hash for head in heads})
+
+    host = server(OLD)
+    async with following(tmp_path, {"one.invalid": host}, welcome=welcome) as registries:
+        await trio.sleep(0.5)
+        assert told[0] == set()
+        assert told[-1] == {OLD.resource.tree_hash}
+        host.files = server(NEW, knows=(OLD,)).files
+        await trio.sleep(1.5)
+        assert told[-1] == {NEW.resource.tree_hash} | ({OLD.resource.tree_hash} & told[-1])
+        assert shown(registries) == listing(NEW)
+    async with following(tmp_path, {"one.invalid": FakeTransport()}, welcome=welcome):
+        await trio.sleep(0.5)
+        assert told[-1] == {NEW.resource.tree_hash}
