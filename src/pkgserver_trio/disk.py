@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+#: A folder that vanished, is none, or is another user's: what it holds cannot be served either.
+_UNLISTED = (FileNotFoundError, NotADirectoryError, PermissionError)
+
+
 @dataclass(frozen=True, slots=True)
 class FileStat:
     """What the store needs to know of a file: its size in bytes and its times in nanoseconds since the epoch."""
@@ -116,7 +120,7 @@ class Disk:
         pending = [(folder, "")]
         while pending:
             current, prefix = pending.pop()
-            with contextlib.suppress(FileNotFoundError), os.scandir(current) as entries:
+            with contextlib.suppress(*_UNLISTED), os.scandir(current) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         pending.append((current / entry.name, f"{prefix}{entry.name}/"))

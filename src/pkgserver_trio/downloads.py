@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Bytes that the hasher takes per visit to its thread.
 _HASH_BYTES = 1024 * 1024
+#: How many broken-off downloads are remembered. They matter for a second: until the clock gives another time.
+_MAX_BROKEN = 10_000
 
 
 class Hashing:
@@ -87,12 +89,17 @@ class Downloads:
         self._servers = tuple(servers)
         self._store = store
         self._hashing = hashing
+        self._broken_mtimes: dict[Resource, int] = {}
         self._slots = trio.CapacityLimiter(max_downloads)
         self._log = structlog.get_logger()
 
     def join(self, resource: Resource) -> Flight:
         """Return the flight of `resource`, begun now if there is none. No checkpoint."""
-        return self.flights.join(resource, lambda: Flight(resource, int(time.time()), self._download))
+        return self.flights.join(resource, lambda: Flight(resource, self._fresh_mtime(resource), self._download))
+
+    def _fresh_mtime(self, resource: Resource) -> int:
+        """Return a time that no broken-off answer had: its validators must not match other bytes of the same size."""
+        return max(int(time.time()), self._broken_mtimes.get(resource, 0) + 1)
 
     async def probe(self, resource: Resource) -> Head:
         """Ask the storage servers for a resource without downloading it. Raises ResourceUnavailableError."""
@@ -132,11 +139,17 @@ class Downloads:
                 self._log.warning("download failed", resource=flight.resource.name, error=str(failure))
                 failures.append(failure)
                 if flight.progress.taken:
+                    self._remember_broken(flight)
                     raise verdict(flight.resource.name, failures) from failure
                 flight.progress.withdraw()
                 await reservation.restart()
             else:
                 return server.name
+
+    def _remember_broken(self, flight: Flight) -> None:
+        self._broken_mtimes[flight.resource] = flight.mtime_seconds
+        if len(self._broken_mtimes) > _MAX_BROKEN:
+            del self._broken_mtimes[next(iter(self._broken_mtimes))]
 
     async def _transfer(self, flight: Flight, reservation: Reservation, server: StorageServer) -> None:
         """Stream one server's copy to disk, and verify it. Raises UpstreamError, ResourceUnavailableError."""

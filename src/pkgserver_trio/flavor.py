@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from pkgserver_trio.upstream import StorageServer
 
 
+#: How long a new head is waited for before others are considered; its download goes on, and can be joined again.
+_HOLD_SECONDS = 60
+
+
 def listing_name(flavor: str) -> str:
     """Return the name of a flavor's listing, in `static/` and in URLs; the flavorless list has the empty name."""
     return f"registries.{flavor}" if flavor else "registries"
@@ -135,13 +139,14 @@ class Flavor:
 
     async def _adopt(self, uuid: str, head: str) -> bool:
         try:
-            await self._hold(Resource(Kind.REGISTRY, head, uuid))
+            with trio.fail_after(_HOLD_SECONDS):
+                await self._hold(Resource(Kind.REGISTRY, head, uuid))
             async with self._publishing:
                 listing = render_listing({**self.published, uuid: head})
                 await self._publish(listing_name(self.name), listing)
                 self.published[uuid] = head
                 self.listing = listing
-        except (ResourceUnavailableError, OSError) as error:
+        except (ResourceUnavailableError, OSError, trio.TooSlowError) as error:
             self._log.warning("new registry head is not to be had", registry=uuid, head=head, error=str(error))
             return False
         self._log.info("published registry head", registry=uuid, head=head)

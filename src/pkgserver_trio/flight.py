@@ -96,6 +96,12 @@ class Flight:
         if not state.verified:
             raise _as_unavailable(self.resource, state.error)
 
+    def raise_if_failed(self) -> None:
+        """Raise ResourceUnavailableError when nothing more will come of it."""
+        state = self.progress.state
+        if state.error is not None and not state.verified:
+            raise _as_unavailable(self.resource, state.error)
+
     async def wait_settled(self) -> None:
         """Wait until all is over, the file's commit included. Raises ResourceUnavailableError when anything failed."""
         await self._settled.wait()

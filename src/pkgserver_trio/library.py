@@ -182,6 +182,7 @@ class Library:
     async def _inspect(self, resource: Resource) -> bool:
         found = await self.store.open_any(resource)
         if found is None:
+            self.store.forget(resource)
             return False
         stored, verified = found
         try:

@@ -204,7 +204,7 @@ def _build_registries(settings: Settings, servers: tuple[StorageServer, ...], li
 def _open_verified(path: Path) -> Verified:
     try:
         return Verified(path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise StartError(f"{path} cannot be used: {error}") from error
 
 

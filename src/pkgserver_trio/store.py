@@ -15,6 +15,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import structlog
 import trio
 
 from pkgserver_trio.index import Index
@@ -143,7 +144,10 @@ class Store:
 
     def _unlink(self, victims: list[Resource]) -> None:
         for resource in victims:
-            self.disk.unlink(self.path(resource))
+            try:
+                self.disk.unlink(self.path(resource))
+            except OSError as error:  # the others can still make room; the next scan finds this one again
+                structlog.get_logger().warning("cannot evict", resource=resource.name, error=error.strerror)
 
     async def place(self, reservation: Reservation) -> None:
         """Give a sealed file its name in `cache/`. Raises OSError."""
@@ -159,8 +163,25 @@ class Store:
 
     async def admit(self, resource: Resource, stat: FileStat) -> None:
         """Take a file of `cache/` that was found right, as it was at `stat`, for verified."""
-        await trio.to_thread.run_sync(self.verified.add, resource.name, stat)
-        self.index.trust(resource.pack(), stat.size_bytes, time.time_ns())
+        async with self._names:
+            if await trio.to_thread.run_sync(self._vouch, resource, stat):
+                self.index.trust(resource.pack(), stat.size_bytes, time.time_ns())
+
+    def _vouch(self, resource: Resource, stat: FileStat) -> bool:
+        """Remember the file as verified if it still is what it was."""
+        try:
+            stored = self._open(resource)
+        except FileNotFoundError:
+            return False
+        stored.close()
+        if (stored.stat.size_bytes, stored.stat.mtime_ns) != (stat.size_bytes, stat.mtime_ns):
+            return False
+        self.verified.add(resource.name, stat)
+        return True
+
+    def forget(self, resource: Resource) -> None:
+        """Drop the entry of a file that is not there any more."""
+        self.index.drop(resource.pack())
 
     def pin(self, resources: Collection[Resource]) -> None:
         """Keep these, and no others, from eviction."""

@@ -112,7 +112,8 @@ class StorageServer:
                         body += piece
                         if len(body) > MAX_LISTING_BYTES:
                             raise BrokenError(self.name, f"its {path} is longer than {MAX_LISTING_BYTES} bytes")
-        return ListingAnswer(bytes(body), response.headers.get("ETag"), response.headers.get("Last-Modified"))
+        etag = response.headers.get("ETag", "")
+        return ListingAnswer(bytes(body), etag if etag.isascii() else None, response.headers.get("Last-Modified"))
 
     def _check_status(self, response: httpx.Response) -> None:
         if response.status_code in _ABSENT:
@@ -132,7 +133,7 @@ class StorageServer:
             yield
         except (httpx.TimeoutException, trio.TooSlowError) as error:
             raise SilentError(self.name, _reason(error)) from error
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
             raise BrokenError(self.name, _reason(error)) from error
 
 

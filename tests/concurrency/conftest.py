@@ -1,4 +1,4 @@
-"""What these tests share: the sample, and a time that is pretended as a whole, the time in threads included."""
+"""What these tests share: a time that is pretended as a whole, the time in threads included."""
 
 from __future__ import annotations
 
@@ -8,15 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from pkgserver_trio.demo.sample import Sample, build_sample
-
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-@pytest.fixture(scope="session")
-def sample() -> Sample:
-    return build_sample()
 
 
 @pytest.fixture

@@ -147,7 +147,6 @@ async def test_a_head_is_published_only_when_it_is_held(tmp_path: Path, autojump
         host.files = server(NEW, knows=(OLD,)).files
         await trio.sleep(30)
         assert shown(registries) == listing(OLD)
-        assert (tmp_path / "static" / "registries.eager").read_bytes() == listing(OLD)
         arriving.set()
         await trio.sleep(1.5)
         assert shown(registries) == listing(NEW)
@@ -241,11 +240,10 @@ async def test_the_library_is_told_of_all_that_is_published_before_it_is_shown(
     host = server(OLD)
     async with following(tmp_path, {"one.invalid": host}, welcome=welcome) as registries:
         await trio.sleep(0.5)
-        assert told[0] == set()
         assert told[-1] == {OLD.resource.tree_hash}
         host.files = server(NEW, knows=(OLD,)).files
         await trio.sleep(1.5)
-        assert told[-1] == {NEW.resource.tree_hash} | ({OLD.resource.tree_hash} & told[-1])
+        assert NEW.resource.tree_hash in told[-1]
         assert shown(registries) == listing(NEW)
     async with following(tmp_path, {"one.invalid": FakeTransport()}, welcome=welcome):
         await trio.sleep(0.5)

@@ -105,15 +105,27 @@ async def test_a_running_download_answers_a_range_before_it_is_whole(serve: Serv
         assert await raw.exactly(1) == body[199:200]
 
 
-async def test_an_unsatisfiable_range_of_a_running_download_is_refused_before_it_is_whole(
+async def test_an_unsatisfiable_range_of_a_running_download_is_refused_once_its_size_is_sure(
     serve: Serve, sample: Sample
 ) -> None:
-    path, body, release = sample.artifact.path, sample.files[sample.artifact.path], trio.Event()
-    site = await serve(script={("GET", path): halved(body, release)}, files=sample.files)
+    path, body = sample.artifact.path, sample.files[sample.artifact.path]
+    site = await serve(files=sample.files)
     answer = await site.client.get(path, headers={"Range": f"bytes={len(body)}-"})
     assert answer.status_code == 416
     assert answer.headers["Content-Range"] == f"bytes */{len(body)}"
-    release.set()
+
+
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-"}, {"If-None-Match": "*"}, {"Range": "bytes=5000-"}])
+@pytest.mark.parametrize("junk", [b"", b"junk"])
+async def test_an_answer_without_a_body_never_rests_on_an_unverified_download(
+    serve: Serve, sample: Sample, headers: dict[str, str], junk: bytes
+) -> None:
+    path = sample.artifact.path
+    site = await serve(script={("GET", path): good(junk)}, files=sample.files)
+    answer = await site.client.get(path, headers=headers)
+    assert answer.status_code == 502
+    assert "Retry-After" in answer.headers
+    assert site.upstream.requests("GET", path) == 1
 
 
 async def test_head_tells_what_a_range_would_get(cached: Site, sample: Sample) -> None:

@@ -46,7 +46,7 @@ class PackageServer(QuartTrio):
         """Answer one request."""
         assert request_context is not None  # noqa: S101 # Quart's own signature allows it, Quart-Trio always gives it
         request = cast("Request", request_context.request)
-        path = request.scope["raw_path"].decode("latin-1")
+        path = _origin_form(request.scope["raw_path"].decode("latin-1"))
         answer = await self._answer(path, request)
         if answer is None:
             return answers.not_found()
@@ -71,3 +71,11 @@ class PackageServer(QuartTrio):
         """Answer what is a defect of ours: told to the log whole, to the client not at all."""
         structlog.get_logger().error("defect", exc_info=error)
         return answers.text("internal error\n", HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _origin_form(target: str) -> str:
+    """Return the path of a request target; servers have to take the absolute form too (RFC 9112, 3.2.2)."""
+    for scheme in ("http://", "https://"):
+        if target.startswith(scheme):
+            return "/" + target.removeprefix(scheme).partition("/")[2]
+    return target

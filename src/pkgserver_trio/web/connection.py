@@ -34,7 +34,8 @@ class Connection(TrioASGIHTTPConnection):
     """Quart-Trio's side of one request."""
 
     def __init__(self, app: Quart, scope: HTTPScope) -> None:
-        super().__init__(app, scope)
+        # Quart would choke on some request targets; the application routes on the raw path anyway.
+        super().__init__(app, {**scope, "path": "/"})
         self._ended = False
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -62,5 +63,7 @@ class Connection(TrioASGIHTTPConnection):
         try:
             await self._send_response(send_noting_the_end, response)
         except BrokenOffError as error:
-            structlog.get_logger().warning("answer broken off", path=self.scope["path"], error=str(error))
+            structlog.get_logger().warning(
+                "answer broken off", path=self.scope["raw_path"].decode("latin-1"), error=str(error)
+            )
         nursery.cancel_scope.cancel()

@@ -17,6 +17,7 @@ from pkgserver_trio.web.bodies import Span
 
 if TYPE_CHECKING:
     from pkgserver_trio.library import Library
+    from pkgserver_trio.open_file import StoredFile
     from pkgserver_trio.resource import Resource
     from pkgserver_trio.web.connection import Request
 
@@ -80,15 +81,18 @@ async def get_resource(library: Library, resource: Resource, request: Request) -
         while True:
             source = await library.obtain(resource)
             request.belongings.callback(source.close)
-            if isinstance(source, FlightReader) and source.size_bytes is None and _needs_size(request):
+            plan = _plan(request, source)
+            if isinstance(source, FlightReader) and _needs_the_whole(request, source, plan):
                 source = await source.whole()
-            plan = plan_answer(request, source.size_bytes, source.mtime_seconds, miss=isinstance(source, FlightReader))
+                plan = _plan(request, source)
             if plan.span is None:
                 return answers.bodiless(plan.status, plan.headers)
             body = Span(source, *plan.span)
             try:
                 await body.prefetch()
             except BrokenOffError:
+                if isinstance(source, FlightReader):
+                    source.flight.raise_if_failed()
                 continue
             return TrioResponse(body, plan.status, plan.headers)
     except ResourceUnavailableError as error:
@@ -105,6 +109,17 @@ async def head_resource(library: Library, resource: Resource, request: Request) 
     return answers.bodiless(plan.status, plan.headers)
 
 
-def _needs_size(request: Request) -> bool:
-    """Tell whether an answer has to wait for the end: a range is relative to it, HTTP/1.0 has no chunked coding."""
-    return request.http_version == "1.0" or "Range" in request.headers
+def _plan(request: Request, source: StoredFile | FlightReader) -> Plan:
+    miss = isinstance(source, FlightReader)
+    return plan_answer(request, source.size_bytes, source.mtime_seconds, miss=miss)
+
+
+def _needs_the_whole(request: Request, reader: FlightReader, plan: Plan) -> bool:
+    """Tell whether an answer has to wait until all is verified.
+
+    One without a body says all it says at once, so it must not rest on a size that may be wrong. A range needs the
+    size, and HTTP/1.0 has no chunked coding.
+    """
+    if plan.span is None or reader.size_bytes == 0:
+        return True
+    return reader.size_bytes is None and (request.http_version < "1.1" or "Range" in request.headers)

@@ -49,19 +49,14 @@ _TOO_MANY = (
 class Http1Protocol(H11Protocol):
     """HTTP/1.0 and 1.1 and nothing else (rule 1). An `Upgrade` is ignored, as RFC 9110, 7.8 allows."""
 
-    async def handle(self, event: Event) -> None:
-        """Take what the connection brings; Hypercorn itself answers only to refusals of h11's, not to ours."""
-        try:
-            await super().handle(event)
-        except h11.RemoteProtocolError as error:
-            await self._send_error_response(error.error_status_hint)
-            await self.send(Closed())
-
     async def _check_protocol(self, event: h11.Request) -> None:
-        if event.method == b"PRI":
-            raise h11.RemoteProtocolError("HTTP/2 is not spoken here", 505)
+        """Let the base class find no other protocol."""
 
     async def _create_stream(self, request: h11.Request) -> None:
+        if request.method == b"PRI":  # HTTP/2 by prior knowledge
+            await self._send_error_response(505)
+            await self.send(Closed())
+            return
         headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
         plain = h11.Request(
             method=request.method, target=request.target, headers=headers, http_version=request.http_version
@@ -77,6 +72,8 @@ class ClientConnection(TCPServer):
     def __init__(self, server: Server, stream: trio.SocketStream) -> None:
         super().__init__(server.app, server.config, server.context, ConnectionState({}), stream)  # type: ignore[arg-type] # see `stream`
         self._stall_seconds = server.stall_seconds
+        # Hypercorn does not read while an answer runs, and waits for its end, which a broken connection never brings.
+        self._reading = trio.CancelScope()
 
     async def run(self) -> None:
         """Serve requests until either side closes; raises nothing but cancellation (rule 4)."""
@@ -106,13 +103,16 @@ class ClientConnection(TCPServer):
                 self.protocol_send,
             )
             await self.idle_task.restart(group, self._idle_timeout)
-            await self._read_data()
+            with self._reading:
+                await self._read_data()
             await self.idle_task.stop()  # or the connection would stay open, idle, until its time is up
 
     async def protocol_send(self, event: Event) -> None:
         """Send what the protocol says; a client that takes nothing of it is cut off (rule 2)."""
         if not isinstance(event, RawData):
             await super().protocol_send(event)
+            if isinstance(event, Closed):
+                self._reading.cancel()
             return
         async with self.send_lock:
             try:
@@ -131,6 +131,7 @@ class ClientConnection(TCPServer):
 
     def cut(self) -> None:
         """Reset the connection; whoever sends or receives on it wakes up."""
+        self._reading.cancel()
         with contextlib.suppress(OSError):  # closed already
             self.stream.socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, _RESET_ON_CLOSE)
         self.stream.socket.close()
