@@ -144,7 +144,7 @@ async def _open_pieces(response: httpx.Response) -> AsyncIterator[AsyncIterator[
         yield pieces
     finally:
         # httpx nests generators, and only from within do all of them end: cancelled in the innermost.
-        with trio.move_on_after(0, shield=True), suppress(httpx.HTTPError):
+        with trio.move_on_after(0, shield=True), suppress(httpx.HTTPError):  # noqa: ASYNC100 # the checkpoint is theirs
             async for _ in pieces:
                 pass
 

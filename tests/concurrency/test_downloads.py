@@ -172,8 +172,8 @@ async def test_a_shutdown_tells_the_readers_and_leaves_no_file(tmp_path: Path, n
         trio.open_nursery() as flights,
         open_loft(tmp_path, {"one.invalid": host}, LoftPlan(nursery=flights)) as loft,
     ):
-        clients.start_soon(be_cut_off, loft)
-        clients.start_soon(hear_of_it, loft)
+        clients.start_soon(be_cut_off, loft)  # noqa: ASYNC111 # both end when the flights do
+        clients.start_soon(hear_of_it, loft)  # noqa: ASYNC111 # both end when the flights do
         await wait_all_tasks_blocked()
         assert len(loft.store.reservations) == 1
         flights.cancel_scope.cancel()
