@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # Set to anything, `make demo` checks itself and exits instead of serving.
 CHECK ?=
+# Where `make demo` listens on 127.0.0.1.
+PORT ?= 8000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,8 +33,8 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
 		printf '  make %-8s %s\n' "$$name" "$$text"; done
 
-demo: $(PYZ) ## Serve a small sample registry, with nothing from outside (CHECK=1: fetch it all, verify it, exit)
-	@$(RUN_PYZ) demo $(if $(CHECK),--check)
+demo: $(PYZ) ## Serve a small sample registry, with nothing from outside (PORT=...; CHECK=1: fetch it all, verify it, exit)
+	@$(RUN_PYZ) demo $(if $(CHECK),--check,--port $(PORT))
 
 run: $(PYZ) ## Serve packages from the official storage servers
 	@$(RUN_PYZ)

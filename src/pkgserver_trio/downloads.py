@@ -15,7 +15,14 @@ import structlog
 import trio
 
 from pkgserver_trio.coalesce import Coalescer
-from pkgserver_trio.errors import BrokenError, CorruptError, UpstreamError, most_telling, verdict
+from pkgserver_trio.errors import (
+    BrokenError,
+    CorruptError,
+    ResourceUnavailableError,
+    UpstreamError,
+    most_telling,
+    verdict,
+)
 from pkgserver_trio.flight import Flight
 from pkgserver_trio.tree_hash import TarballError, TreeHasher
 
@@ -114,7 +121,7 @@ class Downloads:
             with self._store.reserve(flight.resource, flight.mtime_seconds) as reservation:
                 flight.file = reservation.file
                 server = await self._deliver(flight, reservation)
-                await reservation.commit()
+                await self._commit(reservation)
         self._log.info(
             "downloaded",
             resource=flight.resource.name,
@@ -122,6 +129,13 @@ class Downloads:
             size_bytes=reservation.written_bytes,
             kept=reservation.fits,
         )
+
+    async def _commit(self, reservation: Reservation) -> None:
+        try:
+            await reservation.commit()
+        except ResourceUnavailableError as failure:  # the readers have what they asked for: nobody else would tell
+            self._log.warning("downloaded, but not kept", resource=reservation.resource.name, error=str(failure))
+            raise
 
     async def _deliver(self, flight: Flight, reservation: Reservation) -> str:
         """Try the servers until one delivers what is verified; return its name."""

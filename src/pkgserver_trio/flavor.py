@@ -57,15 +57,18 @@ class Flavor:
         self._chosen = None if isinstance(choices, AllRegistries) else {choice.uuid for choice in choices}
         before = parse_listing(listing or b"").heads.items()
         self.published = {uuid: head for uuid, head in before if self._is_chosen(uuid)}
-        self.listing = render_listing(self.published) if self.published else None
         self._period_seconds = period_seconds
         self._publish = publish
         self._publishing = trio.Lock()
         self._complained = complained  # names of the servers that were said to fail; shared by all flavors
-        self._refused: set[str] = set()
-        self._deciding: set[str] = set()
+        self._refused, self._deciding = set[str](), set[str]()  # hashes; uuids
         self._known: set[tuple[str, str]] = set()  # server and hash: what it once had, it has
         self._log = structlog.get_logger().bind(flavor=name or "(flavorless)")
+
+    @property
+    def listing(self) -> bytes | None:
+        """What is published, as text; None before a first registry is known."""
+        return render_listing(self.published) if self.published else None
 
     def heads(self) -> list[Resource]:
         """Return the registries that are published."""
@@ -145,7 +148,6 @@ class Flavor:
                 listing = render_listing({**self.published, uuid: head})
                 await self._publish(listing_name(self.name), listing)
                 self.published[uuid] = head
-                self.listing = listing
         except (ResourceUnavailableError, OSError, trio.TooSlowError) as error:
             self._log.warning("new registry head is not to be had", registry=uuid, head=head, error=str(error))
             return False

@@ -1,7 +1,7 @@
 """The composition root: everything is built here, once, and handed down; the nursery tree; signals; exit codes.
 
-    services      registry loop, cache keeper
-    └ downloads   owns every flight; requests only wait
+    downloads     owns every flight; whoever wants one only waits
+    └ services    registry loop, cache keeper: they begin flights, so they end before the flights are waited for
       └ clients   accepts, answers; ends first
 
 On SIGTERM or SIGINT: no new connections, time for the answers, then time for the flights, then exit 0.
@@ -17,13 +17,11 @@ import sqlite3
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import structlog
 import trio
-from trio_util import move_on_when
 
 from pkgserver_trio import __version__
 from pkgserver_trio.disk import Disk
@@ -149,28 +147,22 @@ async def run(
 async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskStatus[Running]) -> None:
     settings, servers, verified, listeners = parts
     stopped = trio.Event()
-    async with trio.open_nursery() as services:
-        async with trio.open_nursery() as downloads:
-            library = _build_library(settings, servers, verified, downloads)
-            registries = _build_registries(settings, servers, library)
-            app = PackageServer(library, registries, public_url=settings.public_url)
-            server = Server.from_settings(cast("Any", app), settings)
-            # Both begin work in the downloads nursery: not while that is waited for.
-            services.start_soon(_until, stopping, partial(keep, library))
-            services.start_soon(_until, stopping, registries.run)
+    async with trio.open_nursery() as downloads:
+        library = _build_library(settings, servers, verified, downloads)
+        registries = _build_registries(settings, servers, library)
+        app = PackageServer(library, registries, public_url=settings.public_url)
+        server = Server.from_settings(cast("Any", app), settings)
+        async with trio.open_nursery() as services:
+            services.start_soon(keep, library)
+            services.start_soon(registries.run)
             url = url_of(listeners[0])
             structlog.get_logger().info("serving", url=url, version=__version__, inflate=INFLATE_LIBRARY)
             task_status.started(Running(url, stopping, stopped, library, registries, server))
             await server.serve(listeners, stopping, graceful_seconds=settings.graceful_seconds)
-            downloads.cancel_scope.deadline = trio.current_time() + settings.drain_seconds
-        await library.store.save_access_times()
-        services.cancel_scope.cancel()
+            services.cancel_scope.cancel()
+        downloads.cancel_scope.deadline = trio.current_time() + settings.drain_seconds
+    await library.store.save_access_times()
     stopped.set()
-
-
-async def _until(stopping: trio.Event, work: Callable[[], Awaitable[None]]) -> None:
-    async with move_on_when(stopping.wait):
-        await work()
 
 
 def _build_library(

@@ -41,9 +41,7 @@ class Registries:
         flavorless: bool,
         period_seconds: float,
     ) -> None:
-        self._folder = folder
-        self._disk = disk
-        self._welcome = welcome
+        self._folder, self._disk, self._welcome = folder, disk, welcome
         flavor = partial(
             Flavor,
             servers=servers,

@@ -73,6 +73,8 @@ class Reservation:
         end = self.written_bytes + len(piece)
         if self.fits and end > self.reserved_bytes:
             await self.expect(end + GROWTH_BYTES)
+            if not self.fits:
+                await self.expect(end)
         with disk_errors_are_unavailability(self.resource):
             await trio.to_thread.run_sync(self.file.disk.write, self.file.fd, piece, self.written_bytes)
         self.written_bytes = end

@@ -51,8 +51,6 @@ class Store:
         """Return where the resource's file is, or would be."""
         return self.root / "cache" / resource.name
 
-    # Reading
-
     def open_verified(self, resource: Resource) -> StoredFile | None:
         """Return the open file of a verified resource and count its use; no checkpoint, no wait but for open(2).
 
@@ -89,8 +87,6 @@ class Store:
     def _open(self, resource: Resource) -> StoredFile:
         fd = self.disk.open_for_reading(self.path(resource))
         return StoredFile(OpenFile(self.disk, fd), self.disk.stat(fd))
-
-    # Writing
 
     @contextmanager
     def reserve(self, resource: Resource, mtime_seconds: int) -> Iterator[Reservation]:
@@ -215,8 +211,6 @@ class Store:
             return known
 
         return await trio.to_thread.run_sync(look_up)
-
-    # The index and the disk
 
     def suspects(self) -> list[Resource]:
         """Return the files that are in `cache/` and not known as right."""

@@ -27,6 +27,20 @@ NOWHERE = {STORAGE_SERVERS: "http://upstream.invalid"}
 AMPLE = str(PATIENCE_SECONDS)
 
 
+async def test_a_stop_while_files_are_inspected_is_orderly(serve: Serve, large: Tarball) -> None:
+    first = await serve(files={large.path: large.body})
+    tree_hash = large.path.rpartition("/")[2]
+    for number in range(40):  # inherited from another server, as far as the store knows
+        path = first.root / "cache" / "package" / f"00000000-0000-4000-8000-{number:012}" / tree_hash
+        path.parent.mkdir(parents=True)
+        path.write_bytes(large.body)
+    await first.stop()
+    second = await serve(files={large.path: large.body})
+    await until(second.library.store.suspects)
+    await second.stop()
+    assert second.unfinished == []
+
+
 async def test_a_running_answer_finishes(serve: Serve, large: Tarball) -> None:
     site = await serve(files={large.path: large.body}, PKGSERVER_GRACEFUL_SECONDS=AMPLE)
     await site.warm(large.path)
