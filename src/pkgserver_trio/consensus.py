@@ -51,17 +51,6 @@ def ranked(
     return _newest_first(preferred, _strictly_newer(preferred, knowledge.values()))
 
 
-def newest(
-    candidates: Iterable[str],
-    knowledge: Mapping[str, Mapping[str, Knowledge]],
-    *,
-    published: str | None,
-    last_modified: Mapping[str, float | None],
-) -> str | None:
-    """Return the first of ``ranked``, or None when there is no candidate."""
-    return next(iter(ranked(candidates, knowledge, published=published, last_modified=last_modified)), None)
-
-
 def _newest_first(preferred: Iterable[str], newer: Collection[tuple[str, str]]) -> list[str]:
     """Return the hashes so that none comes after one that it is newer than, and else in the order of ``preferred``."""
     remaining = list(preferred)

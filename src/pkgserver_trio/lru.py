@@ -56,10 +56,6 @@ class Lru(Generic[K]):
             self._total_bytes -= size
         return size
 
-    def oldest(self) -> K | None:
-        """Return the key used longest ago, or None when there is none."""
-        return next(iter(self._sizes), None)
-
     def evict(self, bytes_to_free: int, *, keep: Container[K] = ()) -> list[K]:
         """Forget the oldest entries until at least ``bytes_to_free`` are freed, or only those in ``keep`` are left.
 

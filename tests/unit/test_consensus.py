@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgserver_trio.consensus import Knowledge, newest, ranked
+from pkgserver_trio.consensus import Knowledge, ranked
 
 if TYPE_CHECKING:
     from random import Random
@@ -67,11 +67,11 @@ def test_a_tie_goes_to_the_published_then_the_later_then_the_smaller_hash(
 
 
 def test_a_newer_hash_wins_over_the_published_one() -> None:
-    assert newest("ab", table("ab", "YY", "YN"), published="a", last_modified={"a": 9.0, "b": 1.0}) == "b"
+    assert ranked("ab", table("ab", "YY", "YN"), published="a", last_modified={"a": 9.0, "b": 1.0}) == ["b", "a"]
 
 
 def test_an_older_hash_never_wins_over_the_published_one() -> None:
-    assert newest("ab", table("ab", "YY", "NY"), published="a", last_modified={"b": 9.0}) == "a"
+    assert ranked("ab", table("ab", "YY", "NY"), published="a", last_modified={"b": 9.0}) == ["a", "b"]
 
 
 @pytest.mark.parametrize(("published", "expected"), [(None, "abcd"), ("b", "bacd"), ("c", "cabd")])
@@ -80,8 +80,8 @@ def test_hashes_that_contradict_each_other_in_a_circle_are_tied(published: str |
     assert ranked("abcd", circle_above_d, published=published, last_modified={}) == list(expected)
 
 
-def test_without_candidates_there_is_no_newest() -> None:
-    assert newest([], {}, published="a", last_modified={}) is None
+def test_without_candidates_there_is_no_order() -> None:
+    assert ranked([], {}, published="a", last_modified={}) == []
 
 
 @given(candidate_lists, knowledge, published_hashes, dates, st.randoms(use_true_random=False))
@@ -106,7 +106,6 @@ def test_the_ranking_holds_each_candidate_once(
 ) -> None:
     order = ranked(candidates, answers, published=published, last_modified=last_modified)
     assert sorted(order) == sorted(set(candidates))
-    assert newest(candidates, answers, published=published, last_modified=last_modified) == order[0]
 
 
 @given(candidate_lists, knowledge, published_hashes, dates)
