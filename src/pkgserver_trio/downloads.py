@@ -16,6 +16,7 @@ import trio
 
 from pkgserver_trio.coalesce import Coalescer
 from pkgserver_trio.errors import (
+    AbsentError,
     BrokenError,
     CorruptError,
     ResourceUnavailableError,
@@ -152,6 +153,10 @@ class Downloads:
             except UpstreamError as failure:
                 self._log.warning("download failed", resource=flight.resource.name, error=str(failure))
                 failures.append(failure)
+                if not isinstance(
+                    failure, CorruptError | AbsentError
+                ):  # which speak of this resource, not of the server
+                    server.backoff.fail(trio.current_time())
                 if flight.progress.taken:
                     self._remember_broken(flight)
                     raise verdict(flight.resource.name, failures) from failure
@@ -205,7 +210,8 @@ async def race_probes(
 ) -> tuple[StorageServer, Head] | None:
     """Ask all `servers` at once; return the first that has the resource and cancel the others.
 
-    None when none has it; each server's failure is added to `failures`.
+    None when none has it; each server's failure is added to `failures`. A server that rests after repeated failures
+    counts as failed; if all rest, the one that has to for the shortest time is asked.
     """
     winners: list[tuple[StorageServer, Head]] = []
 
@@ -214,11 +220,23 @@ async def race_probes(
             head = await server.probe(resource.path)
         except UpstreamError as failure:
             failures.append(failure)
+            server.backoff.succeed() if isinstance(failure, AbsentError) else server.backoff.fail(trio.current_time())
         else:
+            server.backoff.succeed()
             winners.append((server, head))
             nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
-        for server in servers:
+        for server in _awake(servers, failures):
             nursery.start_soon(ask, server)
     return winners[0] if winners else None
+
+
+def _awake(servers: Collection[StorageServer], failures: list[UpstreamError]) -> list[StorageServer]:
+    now = trio.current_time()
+    awake = [server for server in servers if not server.backoff.is_resting(now)]
+    if not awake and servers:
+        awake = [min(servers, key=lambda server: server.backoff.rests_until)]
+    resting = [server for server in servers if server not in awake]
+    failures.extend(BrokenError(server.name, "left alone after repeated failures") for server in resting)
+    return awake

@@ -11,6 +11,7 @@ import certifi
 import httpx
 import trio
 
+from pkgserver_trio.backoff import Backoff
 from pkgserver_trio.credentials import masked
 from pkgserver_trio.errors import AbsentError, BrokenError, SilentError
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
@@ -59,6 +60,7 @@ class StorageServer:
 
     def __init__(self, url: str, *, probes: httpx.AsyncClient, bodies: httpx.AsyncClient, patience: Patience) -> None:
         self.name = masked(url)
+        self.backoff = Backoff()
         self._url = url
         self._probes = probes
         self._bodies = bodies
