@@ -153,10 +153,7 @@ class Downloads:
             except UpstreamError as failure:
                 self._log.warning("download failed", resource=flight.resource.name, error=str(failure))
                 failures.append(failure)
-                if not isinstance(
-                    failure, CorruptError | AbsentError
-                ):  # which speak of this resource, not of the server
-                    server.backoff.fail(trio.current_time())
+                _hold_against(server, failure)
                 if flight.progress.taken:
                     self._remember_broken(flight)
                     raise verdict(flight.resource.name, failures) from failure
@@ -220,7 +217,7 @@ async def race_probes(
             head = await server.probe(resource.path)
         except UpstreamError as failure:
             failures.append(failure)
-            server.backoff.succeed() if isinstance(failure, AbsentError) else server.backoff.fail(trio.current_time())
+            _hold_against(server, failure)
         else:
             server.backoff.succeed()
             winners.append((server, head))
@@ -240,3 +237,10 @@ def _awake(servers: Collection[StorageServer], failures: list[UpstreamError]) ->
     resting = [server for server in servers if server not in awake]
     failures.extend(BrokenError(server.name, "left alone after repeated failures") for server in resting)
     return awake
+
+
+def _hold_against(server: StorageServer, failure: UpstreamError) -> None:
+    if isinstance(failure, AbsentError):
+        server.backoff.succeed()  # it answered
+    elif not isinstance(failure, CorruptError):  # which speaks of this one resource
+        server.backoff.fail(trio.current_time())
