@@ -13,7 +13,6 @@ from pkgserver_trio.coalesce import Coalescer
 from pkgserver_trio.errors import NotFoundError, ShuttingDownError, StorageFailedError
 from pkgserver_trio.flight import FlightReader
 from pkgserver_trio.open_file import StoredFile
-from pkgserver_trio.reservation import disk_errors_are_unavailability
 from pkgserver_trio.tree_hash import TarballError
 
 if TYPE_CHECKING:
@@ -93,8 +92,7 @@ class Library:
         Raises ResourceUnavailableError.
         """
         while True:
-            with disk_errors_are_unavailability(resource):
-                stored = self.store.open_verified(resource)
+            stored = self.store.open_verified(resource)
             if stored is not None:
                 return stored
             flight = self.downloads.flights.get(resource)
@@ -182,7 +180,7 @@ class Library:
     async def _inspect(self, resource: Resource) -> bool:
         found = await self.store.open_any(resource)
         if found is None:
-            self.store.forget(resource)
+            self.store.index.drop(resource.pack())
             return False
         stored, verified = found
         try:
@@ -200,7 +198,7 @@ class Library:
             hashes = await self._hashing.whole(stored.file, stored.size_bytes)
         except TarballError:
             return False
-        return resource.tree_hash in {hashes.skip_empty, hashes.with_empty}
+        return hashes.include(resource.tree_hash)
 
     def _refuse_missing(self, resource: Resource) -> None:
         until = self._missing.get(resource)

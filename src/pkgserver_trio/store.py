@@ -54,17 +54,18 @@ class Store:
     def open_verified(self, resource: Resource) -> StoredFile | None:
         """Return the open file of a verified resource and count its use; no checkpoint, no wait but for open(2).
 
-        None when it is absent, a suspect, or has another size than it had: `open_any` tells these apart.
+        None when it is absent, a suspect, or of another size: `open_any` tells which. Raises StorageFailedError.
         """
         key = resource.pack()
         size = self.index.trusted_size(key)
         if size is None:
             return None
-        try:
-            stored = self._open(resource)
-        except FileNotFoundError:
-            self.index.drop(key)
-            return None
+        with disk_errors_are_unavailability(resource):
+            try:
+                stored = self._open(resource)
+            except FileNotFoundError:
+                self.index.drop(key)
+                return None
         if stored.size_bytes != size:
             stored.close()
             self.index.drop(key)
@@ -174,10 +175,6 @@ class Store:
             return False
         self.verified.add(resource.name, stat)
         return True
-
-    def forget(self, resource: Resource) -> None:
-        """Drop the entry of a file that is not there any more."""
-        self.index.drop(resource.pack())
 
     def pin(self, resources: Collection[Resource]) -> None:
         """Keep these, and no others, from eviction."""

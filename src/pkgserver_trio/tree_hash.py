@@ -36,6 +36,10 @@ class TreeHashes:
     skip_empty: str
     with_empty: str
 
+    def include(self, tree_hash: str) -> bool:
+        """Tell whether a tree may be called `tree_hash`: either variant will do (docs/protocol.md, "Resources")."""
+        return tree_hash in {self.skip_empty, self.with_empty}
+
 
 class TreeHasher:
     """Hashes one gzip'd tarball: feed it, then finish. Takes any cut into pieces, and never keeps one."""

@@ -35,7 +35,6 @@ class Pages:
 
     def __init__(self, registries: Registries, public_url: str) -> None:
         self._registries = registries
-        self._public_url = public_url
         self._pages: dict[str, Callable[[Request], TrioResponse]] = {
             "/": lambda _: answers.html(_GREETING.format(version=__version__, url=public_url)),
             "/robots.txt": lambda _: answers.text("User-agent: *\nDisallow: /\n"),
