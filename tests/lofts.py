@@ -12,8 +12,9 @@ from tests.fakes import FakeNetwork, FakeTransport
 from tests.unit.tarballs import AMPLE, END, file, gzipped, hashes_of
 
 from pkgserver_trio.disk import Disk
-from pkgserver_trio.downloads import Downloads, Hashing
+from pkgserver_trio.downloads import Downloads
 from pkgserver_trio.errors import BrokenOffError
+from pkgserver_trio.hashing import Hashing
 from pkgserver_trio.library import Library
 from pkgserver_trio.resource import Kind, Resource
 from pkgserver_trio.settings import Settings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
+    from pkgserver_trio.admission import Admission
     from pkgserver_trio.flight import FlightReader
     from pkgserver_trio.open_file import StoredFile
 
@@ -135,6 +137,7 @@ class LoftPlan:
     keep_free: int = 0
     max_cache: int | None = None
     max_downloads: int = 64
+    admission: Admission | None = None
     nursery: trio.Nursery | None = None  # the flights' owner, for a test that cancels it
 
 
@@ -150,8 +153,16 @@ async def open_loft(
     try:
         async with open_servers(hosts) as servers, trio.open_nursery() as nursery:
             owner = plan.nursery or nursery
-            downloads = Downloads(owner, servers, store, hashing, max_downloads=plan.max_downloads)
-            yield Loft(store, downloads, Library(owner, store, downloads, hashing, negative_seconds=10))
+            downloads = Downloads(
+                owner,
+                servers,
+                store,
+                hashing,
+                max_downloads=plan.max_downloads,
+                negative_seconds=10,
+                admission=plan.admission,
+            )
+            yield Loft(store, downloads, Library(owner, store, downloads, hashing))
     finally:
         verified.close()
 

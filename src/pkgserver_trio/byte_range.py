@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 # More than 18 digits do not match, so a number fits 64 bits everywhere and int() stays cheap.
 _SINGLE = re.compile("bytes= *([0-9]{0,18}) *- *([0-9]{0,18}) *", re.IGNORECASE | re.ASCII)
+_CONTENT_RANGE = re.compile("bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,9 @@ def parse_range(header: str | None, size: int) -> ByteRange | None:
     if start >= stop:
         raise UnsatisfiableRangeError
     return ByteRange(start, stop)
+
+
+def is_rest(content_range: str | None, start: int) -> bool:
+    """Tell whether a 206 with this ``Content-Range`` holds all from byte ``start`` on."""
+    match = _CONTENT_RANGE.fullmatch((content_range or "").strip(" \t"))
+    return match is not None and int(match[1]) == start and int(match[2]) + 1 == int(match[3])

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+import trio
 
-    import trio
+from pkgserver_trio.errors import ShuttingDownError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable, Iterator
 
 
 class Work(Protocol):
@@ -27,6 +29,7 @@ class Work(Protocol):
 
 
 W = TypeVar("W", bound=Work)
+R = TypeVar("R")
 K = TypeVar("K", bound="Hashable")
 
 
@@ -77,3 +80,32 @@ class Coalescer(Generic[K, W]):
         finally:
             del self._running[key]
             work.settle(error)
+
+
+class Errand(Generic[R]):
+    """A work with a result, for all who wait for it. `name` says what it is about."""
+
+    def __init__(self, do: Callable[[], Awaitable[R]], name: str) -> None:
+        self._do = do
+        self._name = name
+        self._settled = trio.Event()
+        self._result: list[R] = []
+        self._error: BaseException | None = None
+
+    async def run(self) -> None:
+        """Do it."""
+        self._result.append(await self._do())
+
+    def settle(self, error: BaseException | None) -> None:
+        """Wake those who wait."""
+        self._error = error
+        self._settled.set()
+
+    async def wait(self) -> R:
+        """Return the result; raise what the work raised, ShuttingDownError when it was cancelled."""
+        await self._settled.wait()
+        if isinstance(self._error, Exception):
+            raise self._error.with_traceback(None)  # raised once per waiter: each would add its own frames
+        if self._error is not None:
+            raise ShuttingDownError(f"{self._name} was under way while the server stopped")
+        return self._result[0]

@@ -66,6 +66,14 @@ class StorageFailedError(ResourceUnavailableError):
     """The disk failed the download in another way than by being full."""
 
 
+class QueueFullError(ResourceUnavailableError):
+    """More is waited for than this server can ask for."""
+
+
+class PeerOverBoundError(ResourceUnavailableError):
+    """One peer waits for more than one peer may."""
+
+
 class ShuttingDownError(ResourceUnavailableError):
     """The server is stopping and the download was cancelled with it."""
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from pkgserver_trio.open_file import OpenFile
+    from pkgserver_trio.progress import View
     from pkgserver_trio.resource import Resource
 
 
@@ -23,9 +24,13 @@ class FlightReader:
 
     flight: Flight
     file: OpenFile
-    attempt: int
-    size_bytes: int | None
+    view: View
     mtime_seconds: int
+
+    @property
+    def size_bytes(self) -> int | None:
+        """The whole size; None while it is not known."""
+        return self.view.size_bytes
 
     async def read(self, offset: int, stop: int | None) -> bytes:
         """Return some bytes from `offset` on, below `stop` (None: the end), as soon as they may be sent.
@@ -34,20 +39,23 @@ class FlightReader:
         ResourceUnavailableError when it failed before anything was read: asking anew would only fail anew.
         """
         progress = self.flight.progress
-        limit = await progress.wait_readable(self.attempt, offset, stop)
-        if limit <= offset:
-            return b""
-        piece = await self.file.read(offset, limit)
-        if not piece or not progress.is_running(self.attempt):  # it began anew while a thread was reading
-            raise BrokenOffError("the download began anew")
-        progress.taken = True
-        return piece
+        while True:
+            limit = await progress.wait_readable(self.view, offset, stop)
+            if limit <= offset:
+                return b""
+            cuts = len(progress.state.cuts)
+            piece = await self.file.read(offset, limit)
+            if len(progress.state.cuts) != cuts:  # what was read may be what was cut
+                continue
+            if not piece:
+                raise BrokenOffError("the file has become shorter than it was")
+            progress.taken = True
+            return piece
 
     async def whole(self) -> FlightReader:
         """Return the same view once all is verified, and the size known. Raises ResourceUnavailableError."""
         await self.flight.wait_landed()
-        state = self.flight.progress.state
-        return replace(self, attempt=state.attempt, size_bytes=state.written_bytes)
+        return replace(self, view=self.flight.progress.state.view, mtime_seconds=self.flight.mtime_seconds)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -55,11 +63,18 @@ class FlightReader:
 
 
 class Flight:
-    """The download of one resource. It runs in its own task, whoever reads it; `Coalescer` starts and settles it."""
+    """The download of one resource. It runs in its own task, whoever reads it; `Coalescer` starts and settles it.
 
-    def __init__(self, resource: Resource, mtime_seconds: int, download: Callable[[Flight], Awaitable[None]]) -> None:
+    `peer` is who asked first (empty: this server itself). `mtime_seconds` is that of the file it will be: another one
+    after each cut, or an answer that was broken off would have the validators of other bytes.
+    """
+
+    def __init__(
+        self, resource: Resource, mtime_seconds: int, download: Callable[[Flight], Awaitable[None]], peer: str = ""
+    ) -> None:
         self.resource = resource
         self.mtime_seconds = mtime_seconds
+        self.peer = peer
         self.progress = Progress()
         self.file: OpenFile | None = None
         self._download = download
@@ -88,7 +103,7 @@ class Flight:
             raise _as_unavailable(self.resource, state.error)
         if self.file is None or self.file.closed:
             return None
-        return FlightReader(self, self.file.hold(), state.attempt, state.size_bytes, self.mtime_seconds)
+        return FlightReader(self, self.file.hold(), self.progress.state.view, self.mtime_seconds)
 
     async def wait_landed(self) -> None:
         """Wait until the whole is verified. Raises ResourceUnavailableError when it will not be."""

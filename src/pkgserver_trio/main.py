@@ -25,8 +25,9 @@ import trio
 
 from pkgserver_trio import __version__
 from pkgserver_trio.disk import Disk
-from pkgserver_trio.downloads import Downloads, Hashing
+from pkgserver_trio.downloads import Downloads
 from pkgserver_trio.errors import most_telling
+from pkgserver_trio.hashing import Hashing
 from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.library import Library
@@ -155,6 +156,7 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
         async with trio.open_nursery() as services:
             services.start_soon(keep, library)
             services.start_soon(registries.run)
+            services.start_soon(_drain, stopping, library)
             url = url_of(listeners[0])
             structlog.get_logger().info("serving", url=url, version=__version__, inflate=INFLATE_LIBRARY)
             task_status.started(Running(url, stopping, stopped, library, registries, server))
@@ -163,6 +165,11 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
         downloads.cancel_scope.deadline = trio.current_time() + settings.drain_seconds
     await library.store.save_access_times()
     stopped.set()
+
+
+async def _drain(stopping: trio.Event, library: Library) -> None:
+    await stopping.wait()
+    library.downloads.drain()
 
 
 def _build_library(
@@ -176,8 +183,15 @@ def _build_library(
         max_cache_bytes=settings.max_cache_bytes,
     )
     hashing = Hashing(TarLimits(settings.max_unpacked_bytes, settings.max_members))
-    downloads = Downloads(nursery, servers, store, hashing, max_downloads=settings.max_downloads)
-    return Library(nursery, store, downloads, hashing, negative_seconds=settings.negative_seconds)
+    downloads = Downloads(
+        nursery,
+        servers,
+        store,
+        hashing,
+        max_downloads=settings.max_downloads,
+        negative_seconds=settings.negative_seconds,
+    )
+    return Library(nursery, store, downloads, hashing)
 
 
 def _build_registries(settings: Settings, servers: tuple[StorageServer, ...], library: Library) -> Registries:

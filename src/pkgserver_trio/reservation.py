@@ -50,11 +50,10 @@ class Shelf(Protocol):
 class Reservation:
     """A file in `temp/` that grows, and the space in the cache that is kept for it. Made by `Store.reserve`."""
 
-    def __init__(self, shelf: Shelf, resource: Resource, path: Path, file: OpenFile, mtime_seconds: int) -> None:
+    def __init__(self, shelf: Shelf, resource: Resource, path: Path, file: OpenFile) -> None:
         self.resource = resource
         self.path = path
         self.file = file
-        self.mtime_seconds = mtime_seconds
         self.reserved_bytes = 0
         self.written_bytes = 0
         self.fits = True
@@ -79,27 +78,42 @@ class Reservation:
             await trio.to_thread.run_sync(self.file.disk.write, self.file.fd, piece, self.written_bytes)
         self.written_bytes = end
 
-    async def restart(self) -> None:
-        """Throw away what was written, to begin again."""
-        with disk_errors_are_unavailability(self.resource):
-            await trio.to_thread.run_sync(self.file.disk.truncate, self.file.fd, 0)
-        self.written_bytes = 0
+    async def count_equal(self, piece: bytes, offset: int) -> int:
+        """Return how many bytes of `piece` are, from its start on, what is written at `offset`.
 
-    async def commit(self) -> None:
+        Raises StorageFailedError.
+        """
+        with disk_errors_are_unavailability(self.resource):
+            written = await trio.to_thread.run_sync(self.file.disk.read, self.file.fd, len(piece), offset)
+        if written == piece:
+            return len(piece)
+        return next(
+            (n for n, (ours, theirs) in enumerate(zip(written, piece, strict=False)) if ours != theirs), len(written)
+        )
+
+    async def cut(self, kept_bytes: int) -> None:
+        """Throw away what is written beyond `kept_bytes`. Raises StorageFailedError."""
+        with disk_errors_are_unavailability(self.resource):
+            await trio.to_thread.run_sync(self.file.disk.truncate, self.file.fd, kept_bytes)
+        self.written_bytes = kept_bytes
+
+    async def commit(self, mtime_seconds: int) -> None:
         """Make the file durable, then visible, in this order; or drop it when there is no room to keep it.
+
+        It will have the modification time `mtime_seconds` since the epoch.
 
         Call it only for content that was verified. Raises StorageFullError, StorageFailedError.
         """
         if not self.fits:
             return
         with disk_errors_are_unavailability(self.resource):
-            await trio.to_thread.run_sync(self._seal)
+            await trio.to_thread.run_sync(self._seal, mtime_seconds)
             await self._shelf.place(self)
         self._placed = True
 
-    def _seal(self) -> None:
+    def _seal(self, mtime_seconds: int) -> None:
         disk, fd = self.file.disk, self.file.fd
-        disk.set_mtime(fd, self.mtime_seconds * 1_000_000_000)
+        disk.set_mtime(fd, mtime_seconds * 1_000_000_000)
         disk.fsync(fd)
         self._shelf.verified.add(self.resource.name, disk.stat(fd))
 

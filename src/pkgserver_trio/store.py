@@ -90,16 +90,16 @@ class Store:
         return StoredFile(OpenFile(self.disk, fd), self.disk.stat(fd))
 
     @contextmanager
-    def reserve(self, resource: Resource, mtime_seconds: int) -> Iterator[Reservation]:
+    def reserve(self, resource: Resource) -> Iterator[Reservation]:
         """Open a transaction that may `commit`; however else it ends, its file and its space are given back.
 
-        The file will have `mtime_seconds` since the epoch. Raises ResourceUnavailableError when the disk refuses.
+        Raises ResourceUnavailableError when the disk refuses.
         """
         self._serial += 1
         path = self.root / "temp" / f"{resource.tree_hash}.{self._serial}"
         with disk_errors_are_unavailability(resource):
             file = OpenFile(self.disk, self.disk.create(path))
-        reservation = Reservation(self, resource, path, file, mtime_seconds)
+        reservation = Reservation(self, resource, path, file)
         self.reservations.add(reservation)
         try:
             yield reservation

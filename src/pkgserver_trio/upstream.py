@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import ssl
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import certifi
 import httpx
 import trio
 
 from pkgserver_trio.backoff import Backoff
+from pkgserver_trio.byte_range import is_rest
 from pkgserver_trio.credentials import masked
 from pkgserver_trio.errors import AbsentError, BrokenError, SilentError
+from pkgserver_trio.http_client import http_client, raw_body, trust
+from pkgserver_trio.inflate import TarballError
+from pkgserver_trio.reception import Decoded, Pieces
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
-from pkgserver_trio.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -25,16 +26,31 @@ if TYPE_CHECKING:
 _ABSENT = frozenset({403, 404, 410})
 #: A server that refuses HEAD may still have the resource.
 _HEAD_REFUSED = frozenset({405, 501})
-_MAX_REDIRECTS = 5
-#: No proxy stands between this machine and itself, whatever HTTP_PROXY says.
-_LOCAL = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a response head says of a body: its size in bytes, None when it does not say."""
+    """What a response head says of a resource: its size in bytes, None when it does not say; its strong validator."""
 
     size_bytes: int | None
+    etag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A resource on its way: what the head said, the byte that the pieces begin with, and the pieces."""
+
+    head: Head
+    start: int
+    pieces: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What is still missing of a resource: all from byte `start` on, of the copy that `etag` names."""
+
+    start: int
+    etag: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +84,12 @@ class StorageServer:
 
     async def probe(self, path: str) -> Head:
         """Ask by HEAD whether the server has `path`. Raises AbsentError, SilentError, BrokenError."""
-        with self._failures(), self._head_deadline() as deadline:
+        with self._failures(), self._deadline(self._patience.connect_seconds + self._patience.head_seconds):
             async with self._probes.stream("HEAD", self._url + path) as response:
-                deadline.deadline = float("inf")
                 if response.status_code in _HEAD_REFUSED:
                     return Head(None)
                 self._check_status(response)
-                return Head(_content_length(response))
+                return Head(None) if _is_coded(response) else _head(response)
 
     async def has(self, path: str) -> bool | None:
         """Tell whether the server has `path`; None when it did not say."""
@@ -87,29 +102,45 @@ class StorageServer:
         return True
 
     @asynccontextmanager
-    async def open_body(self, path: str) -> AsyncIterator[tuple[Head, AsyncIterator[bytes]]]:
-        """GET `path`: its head, and its bytes as they arrive. Raises AbsentError, SilentError, BrokenError.
+    async def open_body(self, path: str, *, rest: Rest | None = None, patience: float = 1) -> AsyncIterator[Body]:
+        """GET `path`, or the `rest` of it. Raises AbsentError, SilentError, BrokenError.
 
-        There is no limit on the whole transfer, only on silence.
+        There is no limit on the whole transfer, only on silence: `patience` times what is configured. The wait for the
+        head includes connecting, since a probe has just connected. A server need not honour `rest`: see `Body.start`.
         """
-        with self._failures(), self._head_deadline() as deadline:
-            async with self._bodies.stream("GET", self._url + path) as response:
+        headers = {} if rest is None else {"Range": f"bytes={rest.start}-", "If-Range": rest.etag}
+        with self._failures(), self._deadline(patience * self._patience.head_seconds) as deadline:
+            async with self._bodies.stream("GET", self._url + path, headers=headers) as response:
                 deadline.deadline = float("inf")
-                self._check_status(response)
-                async with _open_pieces(response) as pieces:
-                    yield Head(_content_length(response)), pieces
+                start = self._check_start(response, rest)
+                async with raw_body(response) as raw:
+                    pieces = Pieces(raw, patience * self._patience.body_seconds)
+                    if _is_coded(response) and await pieces.is_gzip_twice():
+                        yield Body(Head(None), start, Decoded(pieces))
+                    else:
+                        yield Body(_head(response, start), start, pieces)
+
+    def _check_start(self, response: httpx.Response, rest: Rest | None) -> int:
+        """Return the byte of the resource that a good response begins with."""
+        if rest is None or response.status_code != httpx.codes.PARTIAL_CONTENT:
+            self._check_status(response)
+            return 0
+        if not is_rest(response.headers.get("Content-Range"), rest.start) or _is_coded(response):
+            raise BrokenError(self.name, f"sent another range than the one from byte {rest.start}")
+        return rest.start
 
     async def fetch_listing(self, path: str, etag: str | None) -> ListingAnswer | None:
         """GET a listing of at most `MAX_LISTING_BYTES`; None when it still is the one called `etag`."""
         headers = {} if etag is None else {"If-None-Match": etag}
-        with self._failures(), self._head_deadline() as deadline:
+        patience = self._patience
+        with self._failures(), self._deadline(patience.connect_seconds + patience.head_seconds) as deadline:
             async with self._probes.stream("GET", self._url + path, headers=headers) as response:
                 if response.status_code == httpx.codes.NOT_MODIFIED:
                     return None
                 self._check_status(response)
-                deadline.deadline = trio.current_time() + self._patience.body_seconds
+                deadline.deadline = trio.current_time() + patience.body_seconds
                 body = bytearray()
-                async with _open_pieces(response) as pieces:
+                async with raw_body(response) as pieces:
                     async for piece in pieces:
                         body += piece
                         if len(body) > MAX_LISTING_BYTES:
@@ -124,9 +155,9 @@ class StorageServer:
             raise BrokenError(self.name, f"status {response.status_code}")
 
     @contextmanager
-    def _head_deadline(self) -> Iterator[trio.CancelScope]:
+    def _deadline(self, seconds: float) -> Iterator[trio.CancelScope]:
         # One limit over connecting, redirects and the head: httpx alone would count each of them, and each byte, anew.
-        with trio.fail_after(self._patience.connect_seconds + self._patience.head_seconds) as scope:
+        with trio.fail_after(seconds) as scope:
             yield scope
 
     @contextmanager
@@ -135,29 +166,24 @@ class StorageServer:
             yield
         except (httpx.TimeoutException, trio.TooSlowError) as error:
             raise SilentError(self.name, _reason(error)) from error
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError, TarballError) as error:
             raise BrokenError(self.name, _reason(error)) from error
-
-
-@asynccontextmanager
-async def _open_pieces(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
-    pieces = response.aiter_raw()
-    try:
-        yield pieces
-    finally:
-        # httpx nests generators, and only from within do all of them end: cancelled in the innermost.
-        with trio.move_on_after(0, shield=True), suppress(httpx.HTTPError):  # noqa: ASYNC100 # the checkpoint is theirs
-            async for _ in pieces:
-                pass
 
 
 def _reason(error: Exception) -> str:
     return f"{type(error).__name__} {error}".strip()
 
 
-def _content_length(response: httpx.Response) -> int | None:
+def _is_coded(response: httpx.Response) -> bool:
+    return response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}
+
+
+def _head(response: httpx.Response, start: int = 0) -> Head:
+    """Return what the head says of the whole, when the body is what lies behind `start`."""
     text = response.headers.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None  # noqa: PLR2004 # fits 64 bits
+    etag = "" if _is_coded(response) else response.headers.get("ETag", "")
+    size = int(text) + start if text.isascii() and text.isdigit() and len(text) < 19 else None  # noqa: PLR2004 # fits 64 bits
+    return Head(size, etag if etag.startswith('"') and etag.isascii() and etag.isprintable() else None)
 
 
 @asynccontextmanager
@@ -166,41 +192,10 @@ async def open_storage_servers(
 ) -> AsyncIterator[tuple[StorageServer, ...]]:
     """Open the configured storage servers, in their order; `transport` replaces the network in tests."""
     patience = Patience(settings.connect_seconds, settings.head_seconds, settings.body_seconds)
-    tls = _trust(settings.ca_file)
-    async with _client(patience, tls, transport) as probes, _client(patience, tls, transport) as bodies:
+    tls = trust(settings.ca_file)
+    connecting = httpx.Timeout(None, connect=settings.connect_seconds)  # for bodies, `Pieces` has the other limits
+    probing = httpx.Timeout(settings.head_seconds, connect=settings.connect_seconds)
+    async with http_client(probing, tls, transport) as probes, http_client(connecting, tls, transport) as bodies:
         yield tuple(
             StorageServer(url, probes=probes, bodies=bodies, patience=patience) for url in settings.storage_servers
         )
-
-
-def _trust(ca_file: str | None) -> ssl.SSLContext:
-    tls = ssl.create_default_context()  # the system's authorities, which a slim image may lack
-    tls.load_verify_locations(certifi.where())
-    if ca_file is not None:
-        try:
-            tls.load_verify_locations(ca_file)
-        except OSError as error:  # ssl.SSLError is one
-            name = "PKGSERVER_CA_FILE"
-            raise SettingsError(f"{name} is {ca_file!r}, expected a readable PEM file: {error}", name) from error
-    return tls
-
-
-def _client(patience: Patience, tls: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        transport=transport,
-        verify=tls,
-        headers={"Accept-Encoding": "identity"},
-        mounts=dict.fromkeys(_LOCAL),
-        follow_redirects=True,
-        max_redirects=_MAX_REDIRECTS,
-        timeout=httpx.Timeout(patience.body_seconds, connect=patience.connect_seconds, pool=None),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30),
-        event_hooks={"response": [_refuse_downgrade]},
-    )
-
-
-async def _refuse_downgrade(response: httpx.Response) -> None:
-    """Follow no redirect from https to http: what was asked in secret is not repeated in the open."""
-    target = response.headers.get("Location", "")
-    if response.is_redirect and response.url.scheme == "https" and response.url.join(target).scheme != "https":
-        raise httpx.RemoteProtocolError(f"redirects from https to {target}", request=response.request)

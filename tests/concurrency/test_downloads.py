@@ -11,11 +11,15 @@ from tests.lofts import LoftPlan, open_loft, ranges_of, read_on, tarball
 from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
-from pkgserver_trio.downloads import Hashing
+from pkgserver_trio.admission import Admission
 from pkgserver_trio.errors import (
+    NotFoundError,
+    PeerOverBoundError,
+    QueueFullError,
     ShuttingDownError,
 )
 from pkgserver_trio.flight import FlightReader
+from pkgserver_trio.hashing import Hashing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,9 +27,7 @@ if TYPE_CHECKING:
     from tests.lofts import Loft, Reading
     from trio.testing import MockClock
 
-    from pkgserver_trio.flight import Flight
-    from pkgserver_trio.open_file import OpenFile
-    from pkgserver_trio.tree_hash import TreeHashes
+    from pkgserver_trio.tree_hash import TreeHasher, TreeHashes
 
 WANTED = tarball("wanted", 40_000)
 BODY = WANTED.body
@@ -39,8 +41,8 @@ class GatedHashing(Hashing):
         super().__init__(AMPLE)
         self.gate = trio.Event()
 
-    async def follow(self, flight: Flight, file: OpenFile) -> TreeHashes:
-        hashes = await super().follow(flight, file)
+    async def finish(self, hasher: TreeHasher) -> TreeHashes:
+        hashes = await super().finish(hasher)
         await self.gate.wait()
         return hashes
 
@@ -148,10 +150,75 @@ async def test_the_bound_on_downloads_makes_the_others_wait(tmp_path: Path, no_t
         await wait_all_tasks_blocked()
         loft.downloads.join(late.resource)
         await wait_all_tasks_blocked()
-        assert host.requests("HEAD", late.path) == 0
+        assert host.requests("GET", late.path) == 0
         gate.set()
         await wait_all_tasks_blocked()
         assert loft.cached == {WANTED.resource.name, late.resource.name}
+
+
+async def test_who_waits_too_long_for_a_turn_is_told_to_come_later(tmp_path: Path, autojump_clock: MockClock) -> None:
+    gated = Behaviour(body=BODY, pieces=Pieces(size=2000, pause=1))
+    late = tarball("late")
+    host = FakeTransport({late.path: late.body}, {("GET", WANTED.path): gated, ("HEAD", WANTED.path): gated})
+    async with open_loft(tmp_path, {"one.invalid": host}, LoftPlan(max_downloads=1)) as loft:
+        loft.downloads.join(WANTED.resource)
+        with pytest.raises(QueueFullError):
+            await loft.library.hold(late.resource)
+        await trio.sleep(60)
+        await loft.library.hold(late.resource)
+
+
+async def test_what_one_peer_and_all_together_wait_for_is_bounded_until_a_server_delivers(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    wanted = [tarball(f"wanted {number}") for number in range(6)]
+    host = FakeTransport(
+        {one.path: one.body for one in wanted}, {("HEAD", one.path): Behaviour(delay_before_head=3) for one in wanted}
+    )
+    plan = LoftPlan(admission=Admission(max_waiting=4, max_waiting_each=2))
+    async with open_loft(tmp_path, {"one.invalid": host}, plan) as loft:
+        downloads = loft.downloads
+        flights = [downloads.join(one.resource, peer) for one, peer in zip(wanted[:3], ["a", "a", "b"], strict=True)]
+        assert downloads.join(wanted[0].resource, "a") is flights[0], "what runs already costs nothing"
+        with pytest.raises(PeerOverBoundError):
+            downloads.join(wanted[4].resource, "a")
+        with pytest.raises(PeerOverBoundError):
+            await downloads.probe(wanted[4].resource, "a")
+        downloads.join(wanted[3].resource, "c")
+        with pytest.raises(QueueFullError):
+            downloads.join(wanted[4].resource, "d")
+        downloads.join(wanted[5].resource)  # our own
+        await trio.sleep(4)
+        downloads.join(wanted[4].resource, "a")
+    assert len(loft.cached) == 6
+
+
+async def test_heads_of_one_missing_resource_share_one_race(tmp_path: Path, autojump_clock: MockClock) -> None:
+    host = FakeTransport(script=lambda _: Behaviour(status=404, delay_before_head=1))
+    async with open_loft(tmp_path, {"one.invalid": host}) as loft, trio.open_nursery() as clients:
+
+        async def ask() -> None:
+            with pytest.raises(NotFoundError):
+                await loft.library.sight(WANTED.resource)
+
+        for _ in range(50):
+            clients.start_soon(ask)
+    assert host.requests("HEAD", WANTED.path) == 1
+
+
+async def test_what_drains_begins_nothing_and_finishes_what_runs(tmp_path: Path, no_threads: None) -> None:
+    gate = trio.Event()
+    host = FakeTransport(script=lambda _: Behaviour(body=BODY, pieces=Pieces(size=HALF, release=gate)))
+    async with open_loft(tmp_path, {"one.invalid": host}) as loft:
+        loft.downloads.join(WANTED.resource)
+        await wait_all_tasks_blocked()
+        loft.downloads.drain()
+        with pytest.raises(ShuttingDownError):
+            await loft.library.obtain(tarball("late").resource)
+        assert loft.downloads.join(WANTED.resource) is loft.downloads.flights.get(WANTED.resource)
+        gate.set()
+        await wait_all_tasks_blocked()
+        assert loft.cached == {WANTED.resource.name}
 
 
 async def test_a_shutdown_tells_the_readers_and_leaves_no_file(tmp_path: Path, no_threads: None) -> None:

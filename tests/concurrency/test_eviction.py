@@ -83,7 +83,7 @@ async def test_an_evicted_file_stays_readable_while_it_is_open(tmp_path: Path, n
 
 async def test_space_that_others_reserved_is_not_given_twice(tmp_path: Path, no_threads: None) -> None:
     async with open_loft(tmp_path, {}, LoftPlan(max_cache=1000)) as loft:
-        with loft.store.reserve(ONE.resource, 0) as first, loft.store.reserve(TWO.resource, 0) as second:
+        with loft.store.reserve(ONE.resource) as first, loft.store.reserve(TWO.resource) as second:
             await first.expect(700)
             await second.expect(400)
             assert (first.fits, second.fits) == (True, False)

@@ -14,7 +14,7 @@ from tests.fakes import MISSING, Behaviour, FakeTransport, good
 from tests.lofts import LoftPlan, files_in, open_loft, read_on, tarball
 from trio.testing import wait_all_tasks_blocked
 
-from pkgserver_trio.errors import NotFoundError, StorageFailedError
+from pkgserver_trio.errors import NotFoundError, StorageFailedError, UpstreamFailedError
 from pkgserver_trio.flight import FlightReader
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.library import Sighting
@@ -85,12 +85,17 @@ async def test_what_is_missing_is_asked_for_again_after_a_publication(tmp_path: 
         assert (await loft.get(WANTED.resource)).body == WANTED.body
 
 
-async def test_another_failure_is_not_remembered(tmp_path: Path, no_threads: None) -> None:
+async def test_another_failure_is_remembered_for_a_short_pause(tmp_path: Path, autojump_clock: MockClock) -> None:
     host = FakeTransport(script={("HEAD", WANTED.path): [Behaviour(status=500), good(WANTED.body)]})
     host.files = {WANTED.path: WANTED.body}
     async with open_loft(tmp_path, {"one.invalid": host}) as loft:
-        with pytest.raises(Exception, match="status 500"):
-            await loft.get(WANTED.resource)
+        for _ in range(3):
+            with pytest.raises(UpstreamFailedError, match="status 500"):
+                await loft.get(WANTED.resource)
+            with pytest.raises(UpstreamFailedError, match="status 500"):
+                await loft.library.sight(WANTED.resource)
+        assert host.requests("HEAD", WANTED.path) == 1
+        await trio.sleep(0.6)
         assert (await loft.get(WANTED.resource)).body == WANTED.body
 
 

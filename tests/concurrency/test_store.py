@@ -14,17 +14,15 @@ from tests.lofts import LoftPlan, files_in, open_loft, read_on, tarball
 from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
-from pkgserver_trio.downloads import Hashing
 from pkgserver_trio.errors import ResourceUnavailableError, StorageFailedError, StorageFullError
+from pkgserver_trio.hashing import Hashing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.lofts import Loft
 
-    from pkgserver_trio.flight import Flight
-    from pkgserver_trio.open_file import OpenFile
-    from pkgserver_trio.tree_hash import TreeHashes
+    from pkgserver_trio.tree_hash import TreeHasher, TreeHashes
 
 WANTED = tarball("wanted", 4000)
 PIECES = Behaviour(body=WANTED.body, pieces=Pieces(size=1000))
@@ -53,8 +51,8 @@ class NotingHashing(Hashing):
         super().__init__(AMPLE)
         self._disk = disk
 
-    async def follow(self, flight: Flight, file: OpenFile) -> TreeHashes:
-        hashes = await super().follow(flight, file)
+    async def finish(self, hasher: TreeHasher) -> TreeHashes:
+        hashes = await super().finish(hasher)
         self._disk.calls.append("verified")
         return hashes
 
@@ -103,10 +101,10 @@ async def test_a_commit_that_fails_says_so_and_leaves_nothing_behind(
     disk = ScriptedDisk()
     disk.failures[step] = code
     async with open_loft(tmp_path, {"one.invalid": upstream()}, LoftPlan(disk=disk)) as loft:
-        with loft.store.reserve(WANTED.resource, MTIME_SECONDS) as reservation:
+        with loft.store.reserve(WANTED.resource) as reservation:
             await reservation.write(WANTED.body)
             with pytest.raises(ResourceUnavailableError) as caught:
-                await reservation.commit()
+                await reservation.commit(MTIME_SECONDS)
         assert type(caught.value) is error
         await assert_all_is_well_again(loft, disk)
 
@@ -167,7 +165,7 @@ async def test_a_shutdown_at_any_step_leaves_a_whole_file_or_none(tmp_path: Path
 
 async def test_a_released_reservation_leaves_nothing(tmp_path: Path, no_threads: None) -> None:
     async with open_loft(tmp_path, {}) as loft:
-        with loft.store.reserve(WANTED.resource, MTIME_SECONDS) as reservation:
+        with loft.store.reserve(WANTED.resource) as reservation:
             await reservation.write(b"some bytes")
             assert len(files_in(tmp_path / "temp")) == 1
         loft.assert_no_leftovers()
@@ -175,11 +173,11 @@ async def test_a_released_reservation_leaves_nothing(tmp_path: Path, no_threads:
 
 async def test_a_restarted_reservation_keeps_only_what_came_after(tmp_path: Path, no_threads: None) -> None:
     async with open_loft(tmp_path, {}) as loft:
-        with loft.store.reserve(WANTED.resource, MTIME_SECONDS) as reservation:
+        with loft.store.reserve(WANTED.resource) as reservation:
             await reservation.write(b"wrong, and longer than what is right" * 500)
-            await reservation.restart()
+            await reservation.cut(0)
             await reservation.write(WANTED.body)
-            await reservation.commit()
+            await reservation.commit(MTIME_SECONDS)
         path = loft.store.path(WANTED.resource)
         assert path.read_bytes() == WANTED.body
         assert path.stat().st_mtime_ns == MTIME_SECONDS * 1_000_000_000
@@ -194,7 +192,7 @@ def current_umask() -> int:
 
 async def test_a_file_is_closed_by_its_last_holder(tmp_path: Path, no_threads: None) -> None:
     async with open_loft(tmp_path, {}) as loft, trio.open_nursery() as _:
-        with loft.store.reserve(WANTED.resource, MTIME_SECONDS) as reservation:
+        with loft.store.reserve(WANTED.resource) as reservation:
             await reservation.write(WANTED.body)
             reader = reservation.file.hold()
         assert not reader.closed

@@ -12,7 +12,7 @@ from tests.lofts import open_servers
 from pkgserver_trio.errors import AbsentError, BrokenError, SilentError, UpstreamError
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
 from pkgserver_trio.settings import Settings
-from pkgserver_trio.upstream import Head, open_storage_servers
+from pkgserver_trio.upstream import open_storage_servers
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -75,7 +75,7 @@ async def test_redirects_share_one_time(autojump_clock: MockClock) -> None:
 )
 async def test_a_probe_tells_the_size_where_the_server_does(behaviour: Behaviour, size: int | None) -> None:
     async with open_servers({"one.invalid": FakeTransport(script=lambda _: behaviour)}) as (server,):
-        assert await server.probe("/x") == Head(size)
+        assert (await server.probe("/x")).size_bytes == size
 
 
 @pytest.mark.parametrize(("status", "has"), [(200, True), (404, False), (500, None)])
@@ -89,21 +89,21 @@ async def test_a_body_may_take_long_but_not_be_silent_for_long(autojump_clock: M
     silent = Behaviour(body=BODY, pieces=Pieces(size=1000), stall_at=3000)
     host = FakeTransport(script={("GET", "/patient"): patient, ("GET", "/silent"): silent})
     async with open_servers({"one.invalid": host}) as (server,):
-        async with server.open_body("/patient") as (head, pieces):
-            assert head.size_bytes == len(BODY)
-            assert b"".join([piece async for piece in pieces]) == BODY
+        async with server.open_body("/patient") as body:
+            assert body.head.size_bytes == len(BODY)
+            assert b"".join([piece async for piece in body.pieces]) == BODY
         assert trio.current_time() == pytest.approx(49)
         received: list[bytes] = []
         with pytest.raises(SilentError):
-            async with server.open_body("/silent") as (_, pieces):
-                received.extend([piece async for piece in pieces])
+            async with server.open_body("/silent") as body:
+                received.extend([piece async for piece in body.pieces])
         assert trio.current_time() == pytest.approx(54)
 
 
 async def test_a_body_is_taken_as_it_is_sent() -> None:
     host = FakeTransport(script=lambda _: Behaviour(body=BODY, headers={"content-encoding": "gzip"}))
-    async with open_servers({"one.invalid": host}) as (server,), server.open_body("/x") as (_, pieces):
-        assert b"".join([piece async for piece in pieces]) == BODY
+    async with open_servers({"one.invalid": host}) as (server,), server.open_body("/x") as body:
+        assert b"".join([piece async for piece in body.pieces]) == BODY
     assert host.seen[0].headers["accept-encoding"] == "identity"
 
 
@@ -114,9 +114,9 @@ async def test_a_body_that_is_left_early_leaves_nothing_open(taken: int) -> None
         settings = Settings.from_mapping({"JULIA_PKG_SERVER_STORAGE_SERVERS": upstream.url})
         async with open_storage_servers(settings) as (server,):
             with pytest.raises(ValueError, match="disk"):  # noqa: PT012 # the body is what fails
-                async with server.open_body("/x") as (_, pieces):
+                async with server.open_body("/x") as body:
                     for _ in range(taken):
-                        assert await anext(pieces)
+                        assert await anext(body.pieces)
                     raise ValueError("disk")
 
 

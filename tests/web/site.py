@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 import httpx
@@ -77,6 +78,13 @@ class Site:
         with trio.fail_after(PATIENCE_SECONDS):
             while (await self.client.get("/readyz")).json()["status"] != "ok":
                 pass
+
+    async def get_after_pause(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        """Return the first answer that does not repeat an earlier failure."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            while (answer := await self.client.get(path, headers=headers)).status_code == HTTPStatus.BAD_GATEWAY:
+                pass
+        return answer
 
     async def warm(self, path: str) -> httpx.Response:
         """Have `path` cached; return the answer of the hit."""

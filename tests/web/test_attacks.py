@@ -102,7 +102,7 @@ async def test_validators_of_a_broken_answer_match_no_other_bytes(serve: Serve, 
         etag = (await raw.head()).headers["etag"]
         await raw.rest()
     await site.settle()
-    resumed = await site.client.get(large.path, headers={"Range": "bytes=100-", "If-Range": etag})
+    resumed = await site.get_after_pause(large.path, headers={"Range": "bytes=100-", "If-Range": etag})
     assert resumed.status_code == 200, "the rest of other bytes would have been spliced in"
     assert resumed.content == large.body
 

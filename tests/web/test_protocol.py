@@ -243,8 +243,10 @@ async def test_a_silent_storage_server_is_504(serve: Serve) -> None:
     assert_try_later(answer)
 
 
-async def test_a_failure_is_not_remembered(serve: Serve, sample: Sample) -> None:
+async def test_a_failed_resource_is_asked_for_again_after_a_short_pause(serve: Serve, sample: Sample) -> None:
     path = sample.packages[0].path
     site = await serve(files=sample.files, script={("HEAD", path): [Behaviour(status=500), Behaviour()]})
     assert (await site.client.get(path)).status_code == 502
-    assert (await site.client.get(path)).content == sample.files[path]
+    assert (await site.client.get(path)).status_code == 502
+    assert site.upstream.requests("HEAD", path) == 1
+    assert (await site.get_after_pause(path)).content == sample.files[path]

@@ -110,9 +110,9 @@ def corrupted(kind: str, sample: Sample, release: trio.Event) -> Behaviour:
         case "damaged gzip":
             return halved(damaged(body), release)
         case "no last byte":
-            return replace(right, close_at=len(body) - 1)
+            return replace(right, close_at=len(body) - 1, etag=None)
         case "no last byte, chunked":
-            return replace(right, close_at=len(body) - 1, declared_length=None)
+            return replace(right, close_at=len(body) - 1, etag=None, declared_length=None)
         case _:
             return halved(body + b"garbage", release)
 

@@ -22,6 +22,8 @@ _STATUSES: Mapping[type[errors.ResourceUnavailableError], HTTPStatus] = {
     errors.UpstreamFailedError: HTTPStatus.BAD_GATEWAY,
     errors.StorageFullError: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.StorageFailedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.QueueFullError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.PeerOverBoundError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.ShuttingDownError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 

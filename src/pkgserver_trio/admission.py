@@ -1,0 +1,71 @@
+"""How much may wait for storage servers: in all, for each peer, and for how long.
+
+A flood of names that nobody has must not keep out who wants something that is there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from pkgserver_trio.errors import PeerOverBoundError, QueueFullError, ShuttingDownError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+#: What may wait for a storage server to begin to deliver.
+MAX_WAITING = 1024
+#: The same for one peer. A client asks for eight things at a time; an institute behind one address has many clients.
+MAX_WAITING_EACH = 128
+#: How long to wait for a turn. The client would give up after 20 s without a byte (docs/protocol.md).
+TURN_SECONDS = 5
+
+
+class Admission:
+    """Counts who waits. The server's own needs have no peer (an empty one), and are never refused for their number."""
+
+    def __init__(self, *, max_waiting: int = MAX_WAITING, max_waiting_each: int = MAX_WAITING_EACH) -> None:
+        self._max_waiting = max_waiting
+        self._max_waiting_each = max_waiting_each
+        self._waiting: Counter[str] = Counter()
+        self._is_closed = False
+
+    def enter(self, peer: str) -> None:
+        """Count one more that waits; `leave` takes it back.
+
+        Raises QueueFullError, PeerOverBoundError, ShuttingDownError.
+        """
+        if self._is_closed:
+            raise ShuttingDownError("the server is stopping: it begins no more downloads")
+        if peer and self._waiting[peer] >= self._max_waiting_each:
+            raise PeerOverBoundError(f"{peer} waits for {self._max_waiting_each} resources already")
+        if peer and self._waiting.total() >= self._max_waiting:
+            raise QueueFullError(f"{self._max_waiting} resources are waited for already")
+        self._waiting[peer] += 1
+
+    def leave(self, peer: str) -> None:
+        """Count one less."""
+        self._waiting[peer] -= 1
+        if not self._waiting[peer]:
+            del self._waiting[peer]
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self._is_closed = True
+
+
+@asynccontextmanager
+async def turn(limiter: trio.CapacityLimiter) -> AsyncIterator[None]:
+    """Hold one of the limiter's tokens while inside. Raises QueueFullError when none is free for `TURN_SECONDS`."""
+    borrower = object()
+    with trio.move_on_after(TURN_SECONDS) as waiting:
+        await limiter.acquire_on_behalf_of(borrower)
+    if waiting.cancelled_caught:
+        raise QueueFullError("too many downloads are running")
+    try:
+        yield
+    finally:
+        limiter.release_on_behalf_of(borrower)

@@ -1,0 +1,63 @@
+"""Which storage servers may still be asked for one resource, and what becomes of it when none is left.
+
+A server that does not have it, or has it wrong, is not asked again. One that failed while it sent its copy gets a
+second chance, after all others. One that rests after repeated failures is asked only when no other is left, and only
+one such.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pkgserver_trio.errors import (
+    AbsentError,
+    BrokenError,
+    CorruptError,
+    ResourceUnavailableError,
+    UpstreamError,
+    verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pkgserver_trio.upstream import StorageServer
+
+_CHANCES = 2
+
+
+class Candidates:
+    """The storage servers, in the operator's order, and their failures with this resource. Times are Trio's."""
+
+    def __init__(self, servers: Sequence[StorageServer]) -> None:
+        self.failures: list[UpstreamError] = []
+        self._chances = dict.fromkeys(servers, _CHANCES)
+        self._roused = False
+
+    def pick(self, now: float) -> list[StorageServer]:
+        """Return whom to ask now, all at once; nobody when all have failed."""
+        left = [server for server, chances in self._chances.items() if chances]
+        awake = [server for server in left if not server.backoff.is_resting(now)]
+        if awake:
+            most = max(self._chances[server] for server in awake)
+            return [server for server in awake if self._chances[server] == most]
+        if not left or self._roused or any(isinstance(failure, AbsentError) for failure in self.failures):
+            return []
+        self._roused = True
+        return [min(left, key=lambda server: server.backoff.rests_until)]
+
+    def note(self, server: StorageServer, failure: UpstreamError, now: float, *, may_retry: bool = False) -> None:
+        """Note a failure, here and in the server's record."""
+        self.failures.append(failure)
+        self._chances[server] = self._chances[server] - 1 if may_retry else 0
+        if isinstance(failure, AbsentError):
+            server.backoff.succeed()  # it answered
+        elif not isinstance(failure, CorruptError):  # which speaks of this one resource
+            server.backoff.fail(now)
+
+    def verdict(self, name: str) -> ResourceUnavailableError:
+        """Return what becomes of the resource called `name`."""
+        told = {failure.server for failure in self.failures}
+        unasked = [server.name for server in self._chances if server.name not in told]
+        resting = [BrokenError(server, "left alone after repeated failures") for server in unasked]
+        return verdict(name, [*self.failures, *resting])

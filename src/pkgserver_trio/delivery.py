@@ -1,0 +1,86 @@
+"""One flight's work: one storage server after the other, until what is on disk is one's whole and verified copy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from pkgserver_trio.errors import CorruptError, SilentError, UpstreamError, most_telling
+from pkgserver_trio.hashing import Follower
+from pkgserver_trio.transfer import Transfer
+from pkgserver_trio.tree_hash import TarballError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pkgserver_trio.candidates import Candidates
+    from pkgserver_trio.flight import Flight
+    from pkgserver_trio.hashing import Hashing
+    from pkgserver_trio.probes import Probes
+    from pkgserver_trio.reservation import Reservation
+    from pkgserver_trio.upstream import StorageServer
+
+
+class Delivery:
+    """Fills the reservation of one flight. `on_cut` as in `Transfer`."""
+
+    def __init__(
+        self, flight: Flight, reservation: Reservation, hashing: Hashing, *, on_cut: Callable[[], None]
+    ) -> None:
+        self._resource = flight.resource
+        self._progress = flight.progress
+        self._reservation = reservation
+        self._follower = Follower(hashing, flight.progress, reservation.file)
+        self._on_cut = on_cut
+        # Each silence that readers see shortens the next one: together, they stay below twice the first.
+        self._patience = 1.0
+
+    async def run(self, server: StorageServer, candidates: Candidates, probes: Probes) -> StorageServer:
+        """Take it from `server`, else from the other candidates; return who delivered.
+
+        Raises ResourceUnavailableError.
+        """
+        while not await self._try(server, candidates):
+            server, _ = await probes.find(self._resource, candidates)
+        return server
+
+    async def _try(self, server: StorageServer, candidates: Candidates) -> bool:
+        transfer = Transfer(server, self._reservation, self._progress, self._on_cut)
+        written = self._progress.state.written_bytes
+        self._progress.hand_over()
+        try:
+            await self._transfer(transfer, server)
+        except UpstreamError as failure:
+            if self._progress.state.written_bytes > written:
+                self._patience = 1.0
+            if isinstance(failure, SilentError):
+                self._patience /= 2
+            may_retry = transfer.has_brought_bytes and not isinstance(failure, CorruptError)
+            candidates.note(server, failure, trio.current_time(), may_retry=may_retry)
+            return False
+        finally:
+            candidates.failures.extend(transfer.failures)
+        server.backoff.succeed()
+        return True
+
+    async def _transfer(self, transfer: Transfer, server: StorageServer) -> None:
+        """Stream one server's copy to disk, and verify it. Raises UpstreamError, ResourceUnavailableError."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._receive, transfer)
+                nursery.start_soon(self._verify, server)
+        except BaseExceptionGroup as group:
+            raise most_telling(group) from None
+        self._progress.verify()
+
+    async def _receive(self, transfer: Transfer) -> None:
+        await transfer.run(patience=self._patience)
+
+    async def _verify(self, server: StorageServer) -> None:
+        try:
+            hashes = await self._follower.follow()
+        except TarballError as error:
+            raise CorruptError(server.name, str(error)) from error
+        if not hashes.include(self._resource.tree_hash):
+            raise CorruptError(server.name, f"sent another tree, {hashes.skip_empty}")

@@ -1,0 +1,70 @@
+"""The HTTP clients that ask storage servers: whom they trust, how long they wait, where they follow a redirect to."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import certifi
+import httpx
+import trio
+
+from pkgserver_trio.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_MAX_REDIRECTS = 5
+#: No proxy stands between this machine and itself, whatever HTTP_PROXY says.
+_LOCAL = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+
+
+def trust(ca_file: str | None) -> ssl.SSLContext:
+    """Return whom to believe: the system's authorities, the web's, and those in `ca_file`. Raises SettingsError."""
+    tls = ssl.create_default_context()  # the system's, which a slim image may lack
+    tls.load_verify_locations(certifi.where())
+    if ca_file is not None:
+        try:
+            tls.load_verify_locations(ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            name = "PKGSERVER_CA_FILE"
+            raise SettingsError(f"{name} is {ca_file!r}, expected a readable PEM file: {error}", name) from error
+    return tls
+
+
+def http_client(
+    timeout: httpx.Timeout, tls: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None
+) -> httpx.AsyncClient:
+    """Return a client, to be closed; `transport` replaces the network in tests."""
+    return httpx.AsyncClient(
+        transport=transport,
+        verify=tls,
+        headers={"Accept-Encoding": "identity"},
+        mounts=dict.fromkeys(_LOCAL),
+        follow_redirects=True,
+        max_redirects=_MAX_REDIRECTS,
+        timeout=timeout,
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30),
+        event_hooks={"response": [_refuse_downgrade]},
+    )
+
+
+async def _refuse_downgrade(response: httpx.Response) -> None:
+    """Follow no redirect from https to http: what was asked in secret is not repeated in the open."""
+    target = response.headers.get("Location", "")
+    if response.is_redirect and response.url.scheme == "https" and response.url.join(target).scheme != "https":
+        raise httpx.RemoteProtocolError(f"redirects from https to {target}", request=response.request)
+
+
+@asynccontextmanager
+async def raw_body(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Open the body as it is on the wire."""
+    pieces = response.aiter_raw()
+    try:
+        yield pieces
+    finally:
+        # httpx nests generators, and only from within do all of them end: cancelled in the innermost.
+        with trio.move_on_after(0, shield=True), suppress(httpx.HTTPError):  # noqa: ASYNC100 # the checkpoint is theirs
+            async for _ in pieces:
+                pass

@@ -1,0 +1,62 @@
+"""Asking all storage servers at once who has a resource: to download it, or only to know.
+
+HEADs are kept apart from bodies, coalesced and bounded: a flood of names that nobody has costs the storage servers
+little, and those who want something else only a wait.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from pkgserver_trio.admission import turn
+from pkgserver_trio.errors import UpstreamError
+
+if TYPE_CHECKING:
+    from pkgserver_trio.candidates import Candidates
+    from pkgserver_trio.resource import Resource
+    from pkgserver_trio.upstream import Head, StorageServer
+
+#: Races at one time.
+_MAX_RACES = 64
+
+
+class Probes:
+    """The races that are under way."""
+
+    def __init__(self) -> None:
+        self._turns = trio.CapacityLimiter(_MAX_RACES)
+
+    async def find(self, resource: Resource, candidates: Candidates) -> tuple[StorageServer, Head]:
+        """Return the first candidate that says it has the resource, and what it says of it.
+
+        Raises ResourceUnavailableError when none does.
+        """
+        async with turn(self._turns):
+            while servers := candidates.pick(trio.current_time()):
+                won = await _race(servers, resource, candidates)
+                if won is not None:
+                    return won
+        raise candidates.verdict(resource.name)
+
+
+async def _race(
+    servers: list[StorageServer], resource: Resource, candidates: Candidates
+) -> tuple[StorageServer, Head] | None:
+    """Ask all `servers` at once; return the first that has the resource, and cancel the others."""
+    winners: list[tuple[StorageServer, Head]] = []
+
+    async def ask(server: StorageServer) -> None:
+        try:
+            head = await server.probe(resource.path)
+        except UpstreamError as failure:
+            candidates.note(server, failure, trio.current_time())
+        else:
+            winners.append((server, head))
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for server in servers:
+            nursery.start_soon(ask, server)
+    return winners[0] if winners else None

@@ -1,0 +1,290 @@
+"""The fault table: one row for each way in which a storage server fails; with nobody else to ask, and with.
+
+The bad server always wins the race of the probes. Times are those that an operator has who configured none.
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from tests.fakes import BEFORE_HEAD, Behaviour, FakeTransport, Pieces, good, redirect, strong_etag
+from tests.lofts import LoftPlan, open_loft, ranges_of, tarball
+from tests.unit.tarballs import END, file, gzipped
+
+from pkgserver_trio.errors import (
+    BrokenOffError,
+    NotFoundError,
+    ResourceUnavailableError,
+    UpstreamFailedError,
+    UpstreamSilentError,
+)
+from pkgserver_trio.hashing import Hashing
+from pkgserver_trio.tar_stream import TarLimits
+from pkgserver_trio.transfer import MAX_RESUMES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lofts import Loft
+    from trio.testing import MockClock
+
+WANTED = tarball("wanted", 40_000)
+BODY = WANTED.body
+SIZE = WANTED.size
+HALF = SIZE // 2
+OTHER = tarball("other", 40_000).body
+SLOW = Pieces(size=4096, pause=0.1)  # readers take their bytes while more of them come
+LIMITS = TarLimits(max_unpacked_bytes=1_000_000, max_members=100)
+#: A client gives up after 20 s without a byte; none waits longer than this for one while any server can serve.
+PATIENCE_SECONDS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """How a server answers GET, and HEAD where that is not as if all were well; what readers notice of it."""
+
+    get: Behaviour
+    head: Behaviour = field(default_factory=lambda: good(BODY))
+    noticed: bool = False  # by a reader whom another server serves afterwards: it has bytes that are wrong
+
+
+def everywhere(behaviour: Behaviour) -> Fault:
+    return Fault(get=behaviour, head=behaviour)
+
+
+def sent(body: bytes = BODY, **how: object) -> Behaviour:
+    return Behaviour(body=body, pieces=SLOW, **how)  # type: ignore[arg-type] # each row is checked where it is played
+
+
+def flipped(at: int) -> bytes:
+    return BODY[:at] + bytes([BODY[at] ^ 0xFF]) + BODY[at + 1 :]
+
+
+FAULTS = {
+    "404": everywhere(Behaviour(status=404)),
+    "404 to GET only": Fault(get=Behaviour(status=404)),
+    "500": everywhere(Behaviour(status=500)),
+    "503": everywhere(Behaviour(status=503)),
+    "HEAD 200, then GET 500": Fault(get=Behaviour(status=500)),
+    "stall before every head": everywhere(Behaviour(never_answer=True)),
+    "stall before the head": Fault(get=Behaviour(never_answer=True)),
+    "connection that hangs": everywhere(Behaviour(connect="hang")),
+    "stall at the first byte": Fault(get=sent(stall_at=0)),
+    "stall in the body": Fault(get=sent(stall_at=HALF)),
+    "stall in the chunked body": Fault(get=sent(stall_at=HALF, declared_length=None)),
+    "stall one byte before the end": Fault(get=sent(stall_at=SIZE - 1)),
+    "FIN before the head": Fault(get=Behaviour(close_at=BEFORE_HEAD)),
+    "FIN at the first byte": Fault(get=sent(close_at=0)),
+    "FIN in the middle": Fault(get=sent(close_at=HALF)),
+    "FIN in the middle, chunked": Fault(get=sent(close_at=HALF, declared_length=None)),
+    "FIN one byte before the end": Fault(get=sent(close_at=SIZE - 1)),
+    "RST before the head": Fault(get=Behaviour(reset_at=BEFORE_HEAD)),
+    "RST at the first byte": Fault(get=sent(reset_at=0)),
+    "RST in the middle": Fault(get=sent(reset_at=HALF)),
+    "RST one byte before the end": Fault(get=sent(reset_at=SIZE - 1)),
+    "length longer than what is sent": Fault(get=sent(declared_length=SIZE + 1), noticed=True),
+    "length shorter than what is sent": Fault(get=sent(declared_length=SIZE - 1), noticed=True),
+    "half of it, said to be all": Fault(get=sent(BODY[:HALF]), noticed=True),
+    "half of it, chunked": Fault(get=sent(BODY[:HALF], declared_length=None)),
+    "all but a byte, chunked": Fault(get=sent(BODY[:-1], declared_length=None)),
+    "another tree": Fault(get=sent(OTHER), noticed=True),
+    "another tree, chunked": Fault(get=sent(OTHER, declared_length=None), noticed=True),
+    "damaged gzip": Fault(get=sent(flipped(HALF)), noticed=True),
+    "wrong checksum": Fault(get=sent(BODY[:-8] + b"\xff" * 8), noticed=True),
+    "trailing garbage": Fault(get=sent(BODY + b"garbage"), noticed=True),
+    "empty body": Fault(get=Behaviour()),
+    "empty body, chunked": Fault(get=Behaviour(declared_length=None)),
+    "empty gzip": Fault(get=Behaviour(body=gzip.compress(b"", mtime=0)), noticed=True),
+    "HTML": Fault(get=Behaviour(body=b"<html>It works!</html>", headers={"content-type": "text/html"}), noticed=True),
+    "gzip bomb": Fault(get=sent(gzipped(file(b"bomb", bytes(9_000_000)) + END)), noticed=True),
+    "slow trickle": Fault(get=Behaviour(body=BODY, pieces=Pieces(size=1, pause=0.5))),
+    "redirect loop": everywhere(redirect(WANTED.path)),
+    "redirect to GET only": Fault(get=redirect(WANTED.path)),
+    "redirect to nowhere": everywhere(redirect("http://nobody.invalid/")),
+    "connection refused": everywhere(Behaviour(connect="refuse")),
+    "no content": everywhere(Behaviour(status=204)),
+    "a part, unasked": Fault(get=Behaviour(status=206, body=BODY[:HALF])),
+    "unknown coding": Fault(get=sent(b"(" + BODY, headers={"content-encoding": "br"}), noticed=True),
+    "damaged coding": Fault(get=sent(gzip.compress(BODY, mtime=0)[:-9], headers={"content-encoding": "gzip"})),
+}
+every_fault = pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+
+
+def bad_server(fault: Fault) -> FakeTransport:
+    return FakeTransport(script={("GET", WANTED.path): fault.get, ("HEAD", WANTED.path): fault.head})
+
+
+def good_server() -> FakeTransport:
+    """Return a server that is a little slower to answer a probe."""
+    answer = Behaviour(body=BODY, delay_before_head=0.1)
+    return FakeTransport({WANTED.path: BODY}, script={("HEAD", WANTED.path): answer})
+
+
+@dataclass
+class Client:
+    """What one client saw: its bytes, the longest time without one, how it ended."""
+
+    start: int
+    stop: int | None
+    body: bytes = b""
+    longest_gap: float = 0
+    broken: bool = False
+    error: ResourceUnavailableError | None = None
+
+    @property
+    def right(self) -> bytes:
+        return BODY[self.start : self.stop]
+
+    async def ask(self, loft: Loft) -> None:
+        """Ask as the web does."""
+        last = trio.current_time()
+        try:
+            while not self.body:  # an answer that broke off before its first byte
+                source = await loft.library.obtain(WANTED.resource)
+                end = source.size_bytes if self.stop is None else self.stop
+                try:
+                    while piece := await source.read(self.start + len(self.body), end):  # type: ignore[arg-type] # None is for flights
+                        self.longest_gap = max(self.longest_gap, trio.current_time() - last)
+                        last = trio.current_time()
+                        self.body += piece
+                except BrokenOffError:
+                    self.broken = bool(self.body)
+                finally:
+                    source.close()
+        except ResourceUnavailableError as error:
+            self.error = error
+
+
+async def be_clients(loft: Loft) -> list[Client]:
+    clients = [Client(start, stop) for start, stop in ranges_of(SIZE)]
+    async with trio.open_nursery() as nursery:
+        for client in clients:
+            nursery.start_soon(client.ask, loft)
+    return clients
+
+
+def plan() -> LoftPlan:
+    return LoftPlan(hashing=Hashing(LIMITS))
+
+
+@every_fault
+async def test_with_nobody_else_no_answer_completes_nothing_is_left_and_it_comes_through_afterwards(
+    tmp_path: Path, autojump_clock: MockClock, fault: Fault
+) -> None:
+    host = bad_server(fault)
+    async with open_loft(tmp_path, {"bad.invalid": host}, plan()) as loft:
+        for client in await be_clients(loft):
+            assert client.broken or client.error is not None
+            assert not client.body or client.broken
+        loft.assert_no_leftovers()
+        assert loft.cached == set()
+        assert host.open_answers == 0
+        host.script, host.files = {}, {WANTED.path: BODY}
+        await trio.sleep(60)
+        (client, *_) = await be_clients(loft)
+        assert client.body == BODY
+        loft.assert_no_leftovers()
+    assert loft.cached == {WANTED.resource.name}
+
+
+@every_fault
+async def test_with_a_good_second_server_right_bytes_come_without_a_long_silence(
+    tmp_path: Path, autojump_clock: MockClock, fault: Fault
+) -> None:
+    hosts = {"bad.invalid": bad_server(fault), "good.invalid": good_server()}
+    async with open_loft(tmp_path, hosts, plan()) as loft:
+        clients = await be_clients(loft)
+        for client in clients:
+            assert client.error is None
+            assert client.longest_gap < PATIENCE_SECONDS
+            assert client.body == client.right or (client.broken and fault.noticed)
+        assert any(client.broken for client in clients) <= fault.noticed
+        loft.assert_no_leftovers()
+        assert loft.cached == {WANTED.resource.name}
+        assert all(client.body == client.right for client in await be_clients(loft))
+    assert (loft.store.root / "cache" / WANTED.resource.name).read_bytes() == BODY
+
+
+ABSENT = [Behaviour(status=status) for status in (403, 404, 410)]
+SILENT = [Behaviour(connect="hang"), Behaviour(never_answer=True), Behaviour(delay_before_head=60)]
+BROKEN = [Behaviour(status=500), Behaviour(connect="refuse"), Behaviour(close_at=-1), Behaviour(status=204)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict"),
+    [
+        (ABSENT, NotFoundError),
+        (SILENT, UpstreamSilentError),
+        (BROKEN, UpstreamFailedError),
+        ([*SILENT, BROKEN[0]], UpstreamFailedError),
+        ([*ABSENT, SILENT[0]], UpstreamSilentError),
+        ([*ABSENT, BROKEN[0]], UpstreamFailedError),
+        ([Behaviour(body=OTHER), Behaviour(status=404)], UpstreamFailedError),
+    ],
+)
+async def test_the_verdict_is_what_all_servers_together_say(
+    tmp_path: Path, autojump_clock: MockClock, answers: list[Behaviour], verdict: type[ResourceUnavailableError]
+) -> None:
+    hosts = {f"host{number}.invalid": bad_server(everywhere(answer)) for number, answer in enumerate(answers)}
+    async with open_loft(tmp_path, hosts) as loft:
+        with pytest.raises(ResourceUnavailableError) as caught:
+            await loft.library.hold(WANTED.resource)
+        assert type(caught.value) is verdict
+        assert {failure.server for failure in caught.value.failures} == {f"http://{host}" for host in hosts}
+        loft.assert_no_leftovers()
+
+
+@every_fault
+async def test_attempts_are_bounded(tmp_path: Path, autojump_clock: MockClock, fault: Fault) -> None:
+    host = bad_server(fault)
+    async with open_loft(tmp_path, {"bad.invalid": host}, plan()) as loft:
+        with pytest.raises(ResourceUnavailableError):
+            await loft.library.hold(WANTED.resource)
+    assert host.requests("GET", WANTED.path) <= 2 or fault.get.status == 302
+
+
+async def test_resumptions_are_bounded_and_all_attempts_are_told_in_one_line(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    dripping = Behaviour(body=BODY, etag=strong_etag(BODY), pieces=SLOW, reset_at=5000)
+    hosts = {"bad.invalid": bad_server(Fault(get=dripping)), "good.invalid": good_server()}
+    with capture_logs() as lines:
+        async with open_loft(tmp_path, hosts, plan()) as loft:
+            await loft.library.hold(WANTED.resource)
+    assert hosts["bad.invalid"].requests("GET", WANTED.path) == 1 + MAX_RESUMES
+    (line,) = lines
+    assert (line["event"], line["server"]) == ("downloaded", "http://good.invalid")
+    assert len(line["failures"]) == 1 + MAX_RESUMES
+
+
+async def test_however_many_servers_fall_silent_a_client_waits_for_less_than_it_has_patience(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    silent = Behaviour(body=BODY, stall_at=HALF)
+    faults = [Fault(get=silent, head=Behaviour(body=BODY, delay_before_head=number / 100)) for number in range(6)]
+    hosts = {f"bad{number}.invalid": bad_server(fault) for number, fault in enumerate(faults)}
+    hosts["good.invalid"] = good_server()
+    async with open_loft(tmp_path, hosts, plan()) as loft:
+        clients = await be_clients(loft)
+    assert [client.body for client in clients] == [client.right for client in clients]
+    assert max(client.longest_gap for client in clients) < PATIENCE_SECONDS
+
+
+@pytest.mark.parametrize("give_etag", [True, False])
+async def test_a_reset_download_is_resumed_on_the_same_server_if_it_names_its_copy(
+    tmp_path: Path, autojump_clock: MockClock, *, give_etag: bool
+) -> None:
+    whole = good(BODY) if give_etag else Behaviour(body=BODY)
+    cut = Behaviour(body=BODY, etag=whole.etag, pieces=SLOW, reset_at=HALF)
+    host = FakeTransport(script={("HEAD", WANTED.path): whole, ("GET", WANTED.path): [cut, whole]})
+    async with open_loft(tmp_path, {"one.invalid": host}, plan()) as loft:
+        clients = await be_clients(loft)
+    assert [client.body for client in clients] == [client.right for client in clients]
+    gets = [request.headers for request in host.seen if request.method == "GET"]
+    assert [headers.get("range") for headers in gets] == [None, f"bytes={HALF}-" if give_etag else None]
+    assert [headers.get("if-range") for headers in gets] == [None, whole.etag]
