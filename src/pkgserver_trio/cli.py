@@ -107,6 +107,19 @@ def demo(*, check: bool, port: int | None) -> int:
     return run_demo(check=check, port=port)
 
 
+@pkgserver.command()
+@click.option("--repair", is_flag=True, help="Move wrong files to quarantine, and remember the right ones as verified.")
+@click.pass_obj
+def verify(resolve: Callable[[], Resolved], *, repair: bool) -> int:
+    """Hash every file of the cache, and list what is wrong.
+
+    Safe beside a running server. Ends with exit code 1 when something is wrong, repaired or not.
+    """
+    from pkgserver_trio.verify import verify as verify_cache  # noqa: PLC0415 - rule 2
+
+    return verify_cache(resolve().settings, repair=repair)
+
+
 def _serve(resolved: Resolved) -> int:
     from pkgserver_trio.main import serve  # noqa: PLC0415 - rule 2
 

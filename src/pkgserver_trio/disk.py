@@ -11,26 +11,37 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
-#: A folder that vanished, is none, or is another user's: what it holds cannot be served either.
+#: A folder that vanished, is none, or is another user's.
 _UNLISTED = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
-    """What the store needs to know of a file: its size in bytes and its times in nanoseconds since the epoch."""
+    """What the store needs to know of a file: its size in bytes, its times in ns since the epoch, and which it is."""
 
     size_bytes: int
     mtime_ns: int
     atime_ns: int
+    device: int
+    inode: int
 
     @classmethod
     def of(cls, stat: os.stat_result) -> FileStat:
         """Keep what matters of an `os.stat` answer."""
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_atime_ns)
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_atime_ns, stat.st_dev, stat.st_ino)
+
+    @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """What two stats of one file share as long as nobody writes to it."""
+        return self.device, self.inode, self.size_bytes, self.mtime_ns
+
+
+def ignore(_: OSError) -> None:
+    """Leave out what a folder that cannot be listed holds: it cannot be served either."""
 
 
 class Disk:
@@ -47,6 +58,14 @@ class Disk:
     def stat(self, fd: int) -> FileStat:
         """Return size and times of an open file."""
         return FileStat.of(os.fstat(fd))
+
+    def stat_at(self, path: Path) -> FileStat:
+        """Return size and times of the file that `path` leads to; FileNotFoundError when nothing is there."""
+        return FileStat.of(path.stat())
+
+    def exists(self, path: Path) -> bool:
+        """Tell whether the name is taken, be it by a link that leads nowhere."""
+        return os.path.lexists(path)
 
     def read(self, fd: int, size: int, offset: int) -> bytes:
         """Read up to `size` bytes at `offset`; fewer only at the end of the file."""
@@ -115,15 +134,21 @@ class Disk:
         stat = os.statvfs(folder)
         return stat.f_bavail * stat.f_frsize
 
-    def files(self, folder: Path) -> Iterator[tuple[str, FileStat]]:
-        """Yield path (below `folder`, with `/`) and stat of every regular file; what vanishes meanwhile is left out."""
+    def files(self, folder: Path, unlisted: Callable[[OSError], None] = ignore) -> Iterator[tuple[str, FileStat]]:
+        """Yield path (below `folder`, with `/`) and stat of every regular file; what vanishes meanwhile is left out.
+
+        `unlisted` is called for every folder that vanished, is none, or is another user's.
+        """
         pending = [(folder, "")]
         while pending:
             current, prefix = pending.pop()
-            with contextlib.suppress(*_UNLISTED), os.scandir(current) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append((current / entry.name, f"{prefix}{entry.name}/"))
-                    elif entry.is_file(follow_symlinks=False):
-                        with contextlib.suppress(FileNotFoundError):
-                            yield f"{prefix}{entry.name}", FileStat.of(entry.stat(follow_symlinks=False))
+            try:
+                with os.scandir(current) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append((current / entry.name, f"{prefix}{entry.name}/"))
+                        elif entry.is_file(follow_symlinks=False):
+                            with contextlib.suppress(FileNotFoundError):
+                                yield f"{prefix}{entry.name}", FileStat.of(entry.stat(follow_symlinks=False))
+            except _UNLISTED as error:
+                unlisted(error)

@@ -18,16 +18,18 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from pkgserver_trio.cache_files import CacheFiles
 from pkgserver_trio.index import Index
-from pkgserver_trio.open_file import OpenFile, StoredFile
+from pkgserver_trio.open_file import OpenFile
 from pkgserver_trio.reservation import Reservation, disk_errors_are_unavailability
-from pkgserver_trio.resource import Kind, Resource
+from pkgserver_trio.resource import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from pkgserver_trio.disk import Disk, FileStat
+    from pkgserver_trio.open_file import StoredFile
     from pkgserver_trio.verified import Verified
 
 
@@ -39,6 +41,7 @@ class Store:
     ) -> None:
         self.root = root
         self.disk = disk
+        self.files = CacheFiles(root, disk)
         self.verified = verified
         self.index = Index()
         self.reservations: set[Reservation] = set()
@@ -49,7 +52,7 @@ class Store:
 
     def path(self, resource: Resource) -> Path:
         """Return where the resource's file is, or would be."""
-        return self.root / "cache" / resource.name
+        return self.files.path(resource)
 
     def open_verified(self, resource: Resource) -> StoredFile | None:
         """Return the open file of a verified resource and count its use; no checkpoint, no wait but for open(2).
@@ -62,7 +65,7 @@ class Store:
             return None
         with disk_errors_are_unavailability(resource):
             try:
-                stored = self._open(resource)
+                stored = self.files.open(resource)
             except FileNotFoundError:
                 self.index.drop(key)
                 return None
@@ -78,16 +81,12 @@ class Store:
 
         def look() -> tuple[StoredFile, bool] | None:
             try:
-                stored = self._open(resource)
+                stored = self.files.open(resource)
             except FileNotFoundError:
                 return None
             return stored, self.verified.knows(resource.name, stored.stat)
 
         return await trio.to_thread.run_sync(look)
-
-    def _open(self, resource: Resource) -> StoredFile:
-        fd = self.disk.open_for_reading(self.path(resource))
-        return StoredFile(OpenFile(self.disk, fd), self.disk.stat(fd))
 
     @contextmanager
     def reserve(self, resource: Resource) -> Iterator[Reservation]:
@@ -151,7 +150,7 @@ class Store:
         async with self._names:
             target = self.path(reservation.resource)
             try:
-                await trio.to_thread.run_sync(self._move, reservation.path, target)
+                await trio.to_thread.run_sync(self.files.move, reservation.path, target)
             except OSError:
                 self.disk.unlink(target)  # it has its name, and no entry, if only the folder was not made durable
                 raise
@@ -166,15 +165,10 @@ class Store:
 
     def _vouch(self, resource: Resource, stat: FileStat) -> bool:
         """Remember the file as verified if it still is what it was."""
-        try:
-            stored = self._open(resource)
-        except FileNotFoundError:
-            return False
-        stored.close()
-        if (stored.stat.size_bytes, stored.stat.mtime_ns) != (stat.size_bytes, stat.mtime_ns):
-            return False
-        self.verified.add(resource.name, stat)
-        return True
+        held = self.files.holds(resource, stat)
+        if held:
+            self.verified.add(resource.name, stat)
+        return held
 
     def pin(self, resources: Collection[Resource]) -> None:
         """Keep these, and no others, from eviction."""
@@ -189,13 +183,7 @@ class Store:
     def _move_to_quarantine(self, resource: Resource) -> None:
         self.verified.forget(resource.name)
         with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
-            self._move(self.path(resource), self.root / "quarantine" / resource.name)
-
-    def _move(self, source: Path, target: Path) -> None:
-        changed = self.disk.make_folder(target.parent)
-        self.disk.rename(source, target)
-        for folder in (target.parent, *reversed(changed)):
-            self.disk.fsync_folder(folder)
+            self.files.quarantine(resource)
 
     async def sha256(self, resource: Resource, stored: StoredFile) -> str:
         """Return the SHA-256 (64 hex) of a verified file: remembered, or computed and remembered."""
@@ -222,15 +210,13 @@ class Store:
     def _look_around(self) -> tuple[list[tuple[bytes, int]], set[bytes]]:
         suspects: set[bytes] = set()
         aged: list[tuple[int, bytes, int]] = []
-        for kind in Kind:
-            for name, stat in self.disk.files(self.root / "cache" / kind):
-                resource = Resource.parse(f"/{kind}/{name}")
-                if resource is None:
-                    continue  # an operator's or another program's file: left alone
-                key = resource.pack()
-                aged.append((stat.atime_ns, key, stat.size_bytes))
-                if not self.verified.knows(resource.name, stat):
-                    suspects.add(key)
+        for found in self.files.list():
+            if found.resource is None:
+                continue  # an operator's or another program's file: left alone
+            key = found.resource.pack()
+            aged.append((found.stat.atime_ns, key, found.stat.size_bytes))
+            if not self.verified.knows(found.name, found.stat):
+                suspects.add(key)
         aged.sort()
         return [(key, size) for _, key, size in aged], suspects
 

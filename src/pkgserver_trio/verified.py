@@ -3,7 +3,7 @@
 A file counts as verified while its size and modification time are those that were verified. Losing an entry costs one
 more hash; an entry is only ever added after the file's content is durable, so none can vouch for a file that a power
 cut emptied. A memory that cannot be read or written (full disk, damage) therefore forgets, and never fails its caller.
-Synchronous and thread-safe; every call may block.
+Synchronous, safe for several threads, and for several processes: a server and a `verify`. Every call may block.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,15 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS verified (
     name TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT
 ) WITHOUT ROWID
+"""
+
+#: How long one process waits for another that writes.
+_BUSY_SECONDS: Final = 5
+_RETRY_SECONDS: Final = 0.01
+_ADD = """
+INSERT INTO verified VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
+SET size_bytes = excluded.size_bytes, mtime_ns = excluded.mtime_ns, sha256 = excluded.sha256
+WHERE excluded.sha256 IS NOT NULL OR (size_bytes, mtime_ns) != (excluded.size_bytes, excluded.mtime_ns)
 """
 
 
@@ -54,12 +64,12 @@ class Verified:
         return None if row is None else row[0]
 
     def add(self, name: str, stat: FileStat, *, sha256: str | None = None) -> None:
-        """Remember that the file called `name`, as it is now, is right; and its SHA-256 when that is known."""
+        """Remember that the file called `name`, as it is now, is right; and its SHA-256 when that is known.
+
+        What is remembered of the same file stays: who finds it right again need not know its SHA-256.
+        """
         with self._lock, contextlib.suppress(sqlite3.Error), self._database:
-            self._database.execute(
-                "INSERT OR REPLACE INTO verified VALUES (?, ?, ?, ?)",
-                (name, stat.size_bytes, stat.mtime_ns, sha256),
-            )
+            self._database.execute(_ADD, (name, stat.size_bytes, stat.mtime_ns, sha256))
 
     def forget(self, name: str) -> None:
         """Remember nothing of `name` any more."""
@@ -77,10 +87,31 @@ class Verified:
 
 
 def _open_database(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, check_same_thread=False)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")  # durable enough: see the module's docstring
-    database.execute(_SCHEMA)
-    database.execute("SELECT count(*) FROM (SELECT name FROM verified LIMIT 1)")  # finds a damaged file now, not later
-    database.commit()
+    database = sqlite3.connect(path, check_same_thread=False, timeout=_BUSY_SECONDS)
+    try:
+        _write_ahead(database)
+        database.execute("PRAGMA synchronous = NORMAL")  # durable enough: see the module's docstring
+        database.execute(_SCHEMA)
+        database.execute("SELECT count(*) FROM (SELECT name FROM verified LIMIT 1)")  # finds damage now, not later
+        database.commit()
+    except sqlite3.Error:
+        database.close()
+        raise
     return database
+
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Choose the journal that lets one process read while another writes.
+
+    SQLite does not wait with this, as it does with all else, for another process that is just making the same file.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import os
 import sqlite3
-from contextlib import closing
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "artifact/one"
-STAT = FileStat(size_bytes=10, mtime_ns=1_000_000_000, atime_ns=5)
+STAT = FileStat(size_bytes=10, mtime_ns=1_000_000_000, atime_ns=5, device=1, inode=2)
 SHA256 = "ab" * 32
 
 
@@ -49,6 +54,72 @@ def test_a_changed_file_is_unknown_again(path: Path, changed: FileStat) -> None:
         assert not verified.knows(NAME, changed)
         assert verified.sha256(NAME, changed) is None
         assert verified.knows(NAME, replace(STAT, atime_ns=6))
+
+
+def test_who_does_not_know_the_sha256_of_the_same_file_forgets_it_not(path: Path) -> None:
+    with closing(Verified(path)) as verified:
+        verified.add(NAME, STAT, sha256=SHA256)
+        verified.add(NAME, STAT)
+        assert verified.sha256(NAME, STAT) == SHA256
+        verified.add(NAME, STAT, sha256="cd" * 32)
+        assert verified.sha256(NAME, STAT) == "cd" * 32
+        verified.add(NAME, replace(STAT, size_bytes=11))
+        assert verified.sha256(NAME, replace(STAT, size_bytes=11)) is None
+
+
+ADD_MANY = """
+import sys
+from pathlib import Path
+from pkgserver_trio.disk import FileStat
+from pkgserver_trio.verified import Verified
+verified = Verified(Path(sys.argv[1]))
+sys.stdin.readline()
+for number in range(200):
+    verified.add(f"{sys.argv[2]}/{number}", FileStat(10, 1_000_000_000, 5, 1, 2))
+verified.close()
+"""
+
+
+def test_processes_that_share_a_memory_lose_nothing(path: Path) -> None:
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    commands = [[sys.executable, "-c", ADD_MANY, str(path), kind] for kind in ("package", "artifact")]
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE))
+            for command in commands
+        ]
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write(b"go\n")
+            process.stdin.close()
+        assert [process.wait(30) for process in running] == [0, 0]
+    with closing(Verified(path)) as verified:
+        known = [verified.knows(f"{kind}/{number}", STAT) for kind in ("package", "artifact") for number in range(200)]
+    assert known == [True] * 400
+
+
+def test_all_who_begin_a_memory_at_one_time_get_it(tmp_path: Path) -> None:
+    for attempt in range(40):  # without a wait for each other, one in twenty fails
+        path = tmp_path / str(attempt)
+        ready = threading.Barrier(4)
+
+        def begin(path: Path = path, ready: threading.Barrier = ready) -> None:
+            ready.wait(10)
+            Verified(path).close()
+
+        with ThreadPoolExecutor(4) as threads:
+            for begun in [threads.submit(begin) for _ in range(4)]:
+                begun.result()
+
+
+def test_a_memory_that_another_keeps_to_itself_is_an_error_after_a_while(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pkgserver_trio.verified._BUSY_SECONDS", 0.02)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            Verified(path)
 
 
 def test_what_is_forgotten_is_unknown(path: Path) -> None:

@@ -101,7 +101,7 @@ def test_check_config_starts_no_server(served: list[Settings]) -> None:
     assert served == []
 
 
-@pytest.mark.parametrize("command", [[], ["check-config"]])
+@pytest.mark.parametrize("command", [[], ["check-config"], ["verify"], ["verify", "--repair"]])
 def test_wrong_setting_is_exit_code_2_and_one_line(
     served: list[Settings], capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
@@ -115,7 +115,14 @@ def test_wrong_setting_is_exit_code_2_and_one_line(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--set", "PKGSERVER_MAX_DOWNLOADS"], ["unheard-of"], ["--unheard-of"], ["demo", "--port", "65536"]]
+    "arguments",
+    [
+        ["--set", "PKGSERVER_MAX_DOWNLOADS"],
+        ["unheard-of"],
+        ["--unheard-of"],
+        ["demo", "--port", "65536"],
+        ["verify", "x"],
+    ],
 )
 def test_wrong_usage_is_exit_code_2(
     served: list[Settings], capsys: pytest.CaptureFixture[str], arguments: list[str]
@@ -160,6 +167,21 @@ def test_demo_needs_no_right_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["demo"]) == 0
 
 
+@pytest.mark.parametrize(("options", "repair"), [([], False), (["--repair"], True)])
+def test_verify_gets_the_settings_and_its_option_and_gives_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], *, repair: bool
+) -> None:
+    calls: list[tuple[str, bool]] = []
+
+    def verify(settings: Settings, *, repair: bool) -> int:
+        calls.append((settings.storage_root, repair))
+        return 1
+
+    stand_in(monkeypatch, "pkgserver_trio.verify", "verify", verify)
+    assert run(["--storage-root", "/data", "verify", *options]) == 1
+    assert calls == [("/data", repair)]
+
+
 def test_interruption_before_the_server_listens_for_signals_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_settings: Settings) -> int:
         raise KeyboardInterrupt
@@ -179,6 +201,7 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str], option: str
     printed = capsys.readouterr().out
     assert "check-config" in printed
     assert "demo" in printed
+    assert "verify" in printed
 
 
 def test_help_imports_neither_the_server_nor_its_libraries() -> None:

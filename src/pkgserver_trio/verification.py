@@ -1,0 +1,147 @@
+"""The verification of a whole cache, beside a running server or without one.
+
+1. Nothing of the server's is needed or taken: no lock, no `temp/`. Files may appear, change and vanish meanwhile.
+2. A file is condemned by its content as it was opened, so it is moved only while its name still holds that very file.
+   What slips in between is a whole file in quarantine: the server fetches it again.
+3. The listing is streamed: memory does not grow with the cache.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import trio
+
+from pkgserver_trio.cache_files import FoundFile
+from pkgserver_trio.findings import Finding, Tally, Verdict
+from pkgserver_trio.tree_hash import TarballError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pkgserver_trio.cache_files import CacheFiles
+    from pkgserver_trio.disk import FileStat
+    from pkgserver_trio.hashing import Hashing
+    from pkgserver_trio.open_file import StoredFile
+    from pkgserver_trio.resource import Resource
+    from pkgserver_trio.verified import Verified
+
+#: Files listed per visit to a thread.
+_BATCH = 500
+#: Files under way for each processor: while one is hashed, another is opened or moved.
+_AHEAD = 2
+
+
+class Verification:
+    """Hashes every file of the cache. With `memory` it repairs: moves wrong files away and remembers right ones.
+
+    `tell` gets a line for everything that an operator should look at. Methods raise OSError when the cache cannot be
+    listed.
+    """
+
+    def __init__(
+        self, cache: CacheFiles, hashing: Hashing, memory: Verified | None, tell: Callable[[str], None]
+    ) -> None:
+        self.tally = Tally()
+        self._cache = cache
+        self._hashing = hashing
+        self._memory = memory
+        self._tell = tell
+
+    async def survey(self) -> Tally:
+        """Return how much there is to check."""
+        total = Tally()
+        listing = self._cache.list()
+        while batch := await _take(listing):
+            for found in batch:
+                if found.resource is not None:
+                    total.files += 1
+                    total.size_bytes += found.stat.size_bytes
+        return total
+
+    async def run(self, advance: Callable[[Tally], None]) -> None:
+        """Check all files, calling `advance` with the tally after each."""
+        unlisted: list[OSError] = []
+        listing = self._cache.list(unlisted.append)
+        send, receive = trio.open_memory_channel[FoundFile](0)
+        async with trio.open_nursery() as nursery, send, receive:
+            for _ in range(_AHEAD * (os.cpu_count() or 1)):
+                nursery.start_soon(self._work, receive.clone(), advance)
+            while batch := await _take(listing):
+                for found in batch:
+                    await send.send(found)
+        for error in unlisted:
+            if not isinstance(error, FileNotFoundError):
+                self._conclude(Finding(Verdict.UNLISTED, str(error.filename), str(error.strerror)), 0)
+
+    async def _work(self, files: trio.MemoryReceiveChannel[FoundFile], advance: Callable[[Tally], None]) -> None:
+        async with files:
+            async for found in files:
+                if found.resource is None:
+                    self._conclude(Finding(Verdict.UNKNOWN, found.name), 0)
+                else:
+                    await self._check(found.resource, found.stat)
+                advance(self.tally)
+
+    async def _check(self, resource: Resource, stat: FileStat) -> None:
+        try:
+            stored = await trio.to_thread.run_sync(self._cache.open, resource)
+        except FileNotFoundError:
+            return
+        except OSError as error:  # which says nothing of its content: it may be another user's
+            self._conclude(Finding(Verdict.WRONG, resource.name, _unreadable(error)), stat.size_bytes)
+            return
+        stat, fault = stored.stat, await self._fault_of(resource, stored)
+        self._conclude(await trio.to_thread.run_sync(self._act_on, resource, stat, fault), stat.size_bytes)
+
+    async def _fault_of(self, resource: Resource, stored: StoredFile) -> str | None:
+        """Hash the file, close it, and return what is wrong with it."""
+        try:
+            hashes = await self._hashing.whole(stored.file, stored.size_bytes)
+        except TarballError as error:
+            return f"no tarball: {error}"
+        except OSError as error:
+            return _unreadable(error)
+        finally:
+            stored.close()
+        return None if hashes.include(resource.tree_hash) else f"another tree, {hashes.skip_empty}"
+
+    def _act_on(self, resource: Resource, stat: FileStat, fault: str | None) -> Finding:
+        try:
+            held = self._cache.holds(resource, stat)  # rule 2
+        except OSError as error:
+            return Finding(Verdict.WRONG, resource.name, _unreadable(error))
+        if held:
+            if fault is not None:
+                return self._condemn(resource, fault)
+            if self._memory is not None:
+                self._memory.add(resource.name, stat)
+        elif fault is not None:
+            return Finding(Verdict.CHANGED, resource.name)
+        return Finding(Verdict.RIGHT, resource.name)
+
+    def _condemn(self, resource: Resource, fault: str) -> Finding:
+        if self._memory is None:
+            return Finding(Verdict.WRONG, resource.name, fault)
+        self._memory.forget(resource.name)
+        try:
+            self._cache.quarantine(resource)
+        except OSError as error:
+            return Finding(Verdict.WRONG, resource.name, f"{fault}; it cannot be moved: {error.strerror}")
+        return Finding(Verdict.MOVED, resource.name, fault)
+
+    def _conclude(self, finding: Finding, size_bytes: int) -> None:
+        self.tally.count(finding.verdict, size_bytes)
+        if finding.line is not None:
+            self._tell(finding.line)
+
+
+async def _take(listing: Iterator[FoundFile]) -> list[FoundFile]:
+    """Return the next files of a listing, none at its end."""
+    return await trio.to_thread.run_sync(lambda: list(islice(listing, _BATCH)))
+
+
+def _unreadable(error: OSError) -> str:
+    return f"unreadable: {error.strerror}"
