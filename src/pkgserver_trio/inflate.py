@@ -25,6 +25,7 @@ _GZIP_WBITS: Final = 31
 _MAGIC: Final = b"\x1f\x8b"
 _FIXED_BYTES: Final = 10
 _FHCRC, _FEXTRA, _FNAME, _FCOMMENT = 2, 4, 8, 16
+_UNSEEN: Final = 1 << 40  # where a text ends whose end has not arrived
 _MAX_HEADER_BYTES: Final = 1 << 17  # room for the longest extra field, and for names as long again
 
 
@@ -142,10 +143,10 @@ def _is_whole(header: bytes) -> bool:
         stop += 2 + int.from_bytes(header[stop : stop + 2], "little")
     for text in (_FNAME, _FCOMMENT):
         if flags & text:
-            stop = header.find(b"\0", stop) + 1 or _MAX_HEADER_BYTES
+            stop = header.find(b"\0", stop) + 1 or _UNSEEN
     if flags & _FHCRC:
         stop += 2
-    if len(header) < stop and len(header) >= _MAX_HEADER_BYTES:
+    if len(header) < stop and len(header) > _MAX_HEADER_BYTES:
         raise TarballError(f"the gzip stream is damaged: a header of more than {_MAX_HEADER_BYTES} bytes")
     return len(header) >= stop
 
