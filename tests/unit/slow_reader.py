@@ -70,6 +70,7 @@ def take_header(archive: bytes, position: int) -> tuple[bytes, int]:
     """Return the header, with all blocks of an old map of a sparse file, and the size of what it says is stored."""
     blocks = take(archive, position, 512)
     check_sum(blocks)
+    number(blocks[100:108])  # a mode is one in every header
     while blocks[156:157] == b"S" and blocks[482 if len(blocks) == 512 else len(blocks) - 8]:
         blocks += take(archive, position + len(blocks), 512)
     return blocks, number(blocks[124:136])
