@@ -93,7 +93,7 @@ class Git:
         work = self._root / f"work{self._trees}"
         work.mkdir()
         for path, node in walk(tree):
-            self._write(work / path, node)
+            self.write(work / path, node)
         return self.tree_hash_of(work)
 
     def tree_hash_of(self, work: Path) -> str:
@@ -101,9 +101,19 @@ class Git:
         self._trees += 1
         place = {"GIT_WORK_TREE": str(work), "GIT_INDEX_FILE": str(self._root / f"index{self._trees}")}
         self._run("add", "--all", "--force", cwd=work, **place)
-        return self._run("write-tree", cwd=work, **place).strip()
+        return self._run("write-tree", cwd=work, **place).decode().strip()
 
-    def _write(self, path: Path, node: Node) -> None:
+    def commit(self, tree_hash: str) -> str:
+        """Return a commit of a tree that is in the repository."""
+        author = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        return self._run("commit-tree", "-m", "all", tree_hash, **author).decode().strip()
+
+    def archive(self, commit: str) -> bytes:
+        """Return a commit as ``git archive`` packs it."""
+        return self._run("archive", "--format=tar.gz", commit)
+
+    @staticmethod
+    def write(path: Path, node: Node) -> None:
         if isinstance(node, File):
             path.write_bytes(node.content)
             path.chmod(0o755 if node.executable else 0o644)
@@ -112,8 +122,6 @@ class Git:
         else:
             path.mkdir()
 
-    def _run(self, *arguments: str, cwd: Path | None = None, **place: str) -> str:
+    def _run(self, *arguments: str, cwd: Path | None = None, **place: str) -> bytes:
         environment = self._environment | place
-        return subprocess.run(
-            ["git", *arguments], cwd=cwd, env=environment, check=True, capture_output=True, text=True
-        ).stdout
+        return subprocess.run(["git", *arguments], cwd=cwd, env=environment, check=True, capture_output=True).stdout
