@@ -5,6 +5,7 @@ PYTHON ?= python3
 CHECK ?=
 # Where `make demo` listens on 127.0.0.1.
 PORT ?= 8000
+export FUZZ_SECONDS FUZZ_SEED FUZZ_REPLAY
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +28,7 @@ BUILD_REQUIRES = $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproje
 NOT_ASYNC := ASYNC114,ASYNC122,ASYNC124,ASYNC127,ASYNC128,ASYNC9
 
 .DELETE_ON_ERROR:
-.PHONY: help demo run test check format-check lint types layers coverage pyz format lock clean
+.PHONY: help demo run test fuzz check format-check lint types layers coverage pyz format lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -41,6 +42,9 @@ run: $(PYZ) ## Serve packages from the official storage servers
 
 test: $(PYZ) ## Run all tests
 	$(BIN)/python -m pytest
+
+fuzz: $(READY) ## Try damaged inputs on the parsers (FUZZ_SECONDS=60, FUZZ_SEED=..., FUZZ_REPLAY=a finding's file)
+	PYTHONPATH=src:. $(BIN)/python -m tests.fuzz.run
 
 check: format-check lint types layers $(PYZ) coverage ## Do all that continuous integration does
 

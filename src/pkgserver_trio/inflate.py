@@ -3,6 +3,8 @@
 1. A stream is one member or more, one right after the other (RFC 1952, 2.2), then nothing but zero bytes.
 2. Output is pulled, never pushed: however well a bomb is packed, one piece of it is all that is ever in memory.
 3. A member is whole when its checksum and length were right (``eof``), and a stream when its last member is.
+4. A member's header is handed over in one piece: isal's library forgets what it has read of one that comes in several
+   (https://github.com/intel/isa-l/issues/224), and then misreads the rest.
 """
 
 from __future__ import annotations
@@ -20,6 +22,11 @@ PIECE_BYTES: Final = 1 << 20
 # What a decompressor has not taken yet, it hands back as a copy, so we never show it much at once.
 _INPUT_BYTES: Final = 1 << 16
 _GZIP_WBITS: Final = 31
+_MAGIC: Final = b"\x1f\x8b"
+_FIXED_BYTES: Final = 10
+_FHCRC, _FEXTRA, _FNAME, _FCOMMENT = 2, 4, 8, 16
+_UNSEEN: Final = 1 << 40  # where a text ends whose end has not arrived
+_MAX_HEADER_BYTES: Final = 1 << 17  # room for the longest extra field, and for names as long again
 
 
 class TarballError(ValueError):
@@ -75,6 +82,7 @@ class Inflater:
     def __init__(self, library: InflateLibrary = _LIBRARY) -> None:
         self._library = library
         self._member = library.decompressobj(_GZIP_WBITS)
+        self._header: bytes | None = b""  # as much of it as has arrived, None behind it
         self._in_padding = False
 
     def feed(self, piece: bytes | memoryview) -> Iterator[bytes]:
@@ -99,6 +107,12 @@ class Inflater:
                 return
             if self._member.eof:
                 self._member = self._library.decompressobj(_GZIP_WBITS)
+                self._header = b""
+            if self._header is not None:
+                self._header += rest
+                if not _is_whole(self._header):
+                    return
+                rest, self._header = self._header, None
             rest = yield from self._inflate_member(rest)
 
     def _inflate_member(self, rest: bytes | memoryview) -> Generator[bytes, None, bytes]:
@@ -116,6 +130,25 @@ class Inflater:
             # Full output may hide more of it, even when no input is left.
             if not rest and len(output) < PIECE_BYTES:
                 return b""
+
+
+def _is_whole(header: bytes) -> bool:
+    """Say whether the header of a member (RFC 1952, 2.3) ends in these bytes; what is none may be judged at once."""
+    if not header.startswith(_MAGIC[: len(header)]):
+        return True
+    if len(header) < _FIXED_BYTES:
+        return False
+    flags, stop = header[3], _FIXED_BYTES
+    if flags & _FEXTRA:
+        stop += 2 + int.from_bytes(header[stop : stop + 2], "little")
+    for text in (_FNAME, _FCOMMENT):
+        if flags & text:
+            stop = header.find(b"\0", stop) + 1 or _UNSEEN
+    if flags & _FHCRC:
+        stop += 2
+    if len(header) < stop and len(header) > _MAX_HEADER_BYTES:
+        raise TarballError(f"the gzip stream is damaged: a header of more than {_MAX_HEADER_BYTES} bytes")
+    return len(header) >= stop
 
 
 def require_zeros(piece: bytes | memoryview, *, after: str) -> None:

@@ -12,6 +12,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Final
 
 from pkgserver_trio.inflate import Inflater, TarballError
+from pkgserver_trio.tar_header import shown
 from pkgserver_trio.tar_stream import TarLimits, TarStream
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Tree:
         parent, name = _split(_parse_path(target))
         leaf = self._directories.get(parent, {}).get(name)
         if leaf is None:
-            raise TarballError(f"{path!r} is a hard link to {target!r}, which is no earlier file")
+            raise TarballError(f"{shown(path)} is a hard link to {shown(target)}, which is no earlier file")
         entries, name = self._place(path)
         entries[name] = leaf
 
@@ -136,7 +137,7 @@ class Tree:
         parent, name = _split(_parse_path(path))
         entries = self._entries(parent)
         if not name or name in entries or name + b"/" in entries:  # without a name it is the root
-            raise TarballError(f"{path!r} is in the archive twice")
+            raise TarballError(f"{shown(path)} is in the archive twice")
         self._charge(name)
         return entries, name
 
@@ -150,7 +151,7 @@ class Tree:
         for absent in reversed(missing):
             name = _split(absent)[1]
             if name[:-1] in entries:
-                raise TarballError(f"{absent[:-1]!r} is a directory and a file")
+                raise TarballError(f"{shown(absent[:-1])} is a directory and a file")
             self._charge(absent)
             entries[name] = b""
             entries = self._directories[absent] = {}
@@ -195,7 +196,7 @@ def _parse_path(name: bytes) -> bytes:
     _check_name(name)
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if name.startswith(b"/") or b".." in parts:
-        raise TarballError(f"{name[:80]!r} leads out of the tree")
+        raise TarballError(f"{shown(name)} leads out of the tree")
     return b"/".join(parts)
 
 
@@ -203,6 +204,6 @@ def _check_name(name: bytes) -> None:
     if not name:
         raise TarballError("a member's name or target is empty")
     if b"\0" in name:
-        raise TarballError(f"a name holds a NUL: {name[:80]!r}")
+        raise TarballError(f"a name holds a NUL: {shown(name)}")
     if len(name) > _MAX_NAME_BYTES:
-        raise TarballError(f"a name is longer than {_MAX_NAME_BYTES} bytes: {name[:80]!r}...")
+        raise TarballError(f"a name is longer than {_MAX_NAME_BYTES} bytes: {shown(name)}")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.slow_parsers import chosen_positions
 
 from pkgserver_trio.byte_range import ByteRange, UnsatisfiableRangeError, parse_range
 
@@ -101,6 +102,20 @@ def test_any_header_is_answered_or_unsatisfiable(header: str, size: int) -> None
     except UnsatisfiableRangeError:
         return
     assert chosen is None or 0 <= chosen.start < chosen.stop <= size
+
+
+parts = st.sampled_from(["bytes", "BYTES", "=", "-", ",", " ", "\t", "0", "7", "12", "9" * 18, "9" * 19, "+", "\u0660"])
+
+
+@given(head=st.sampled_from(["bytes=", "", " Bytes= "]), tail=st.lists(parts, max_size=6), size=st.integers(0, 2**62))
+def test_a_header_means_what_the_slow_parser_says(head: str, tail: list[str], size: int) -> None:
+    header = head + "".join(tail)
+    expected = chosen_positions(header, size)
+    if expected == "unsatisfiable":
+        with pytest.raises(UnsatisfiableRangeError):
+            parse_range(header, size)
+    else:
+        assert parse_range(header, size) == (None if expected is None else ByteRange(expected.start, expected.stop))
 
 
 def test_content_range_counts_the_last_byte_in() -> None:

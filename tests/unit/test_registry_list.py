@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.slow_parsers import listed
 
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES, Listing, chosen_flavor, parse_listing, render_listing
 
@@ -44,6 +47,34 @@ def test_a_uuid_that_is_listed_twice_is_dropped_and_its_lines_counted() -> None:
 def test_any_bytes_are_read_and_every_line_is_accounted_for(body: bytes) -> None:
     listing = parse_listing(body)
     assert len(listing.heads) + listing.malformed == sum(1 for line in body.splitlines() if line.strip())
+
+
+lines = st.sampled_from([LINE_A, LINE_B, LINE_A.replace("a", "c"), f"/package/{GENERAL}/{HASH_A}", "<html>", " ", ""])
+ends = st.sampled_from(["\n", "\r\n", "\r", "\x0b", "\x0c", "\x1c", "\x85"])
+
+
+@given(st.lists(st.tuples(lines, ends), max_size=6))
+def test_a_listing_means_what_the_slow_parser_says(rows: list[tuple[str, str]]) -> None:
+    body = "".join(line + end for line, end in rows).encode("latin-1")
+    listing = parse_listing(body)
+    assert (listing.heads, listing.malformed) == listed(body)
+
+
+@given(st.lists(lines, max_size=6).flatmap(lambda rows: st.tuples(st.just(rows), st.permutations(rows))))
+def test_the_order_of_the_lines_never_matters(orders: tuple[list[str], list[str]]) -> None:
+    one, other = ("\n".join(order).encode() for order in orders)
+    assert parse_listing(one) == parse_listing(other)
+
+
+@pytest.mark.parametrize("line", [b"\n", b"x\n", b"\0", f"{LINE_A}\n".encode()])
+def test_the_largest_listing_takes_a_few_times_its_size(line: bytes) -> None:
+    body = (line * MAX_LISTING_BYTES)[:MAX_LISTING_BYTES]
+    tracemalloc.start()
+    try:
+        assert parse_listing(body).heads == {}
+        assert tracemalloc.get_traced_memory()[1] < 100 * MAX_LISTING_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 @given(heads_of_registries)

@@ -5,6 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.slow_parsers import names
 
 from pkgserver_trio.resource import Form, Kind, Resource, parse_artifact_toml_path
 
@@ -73,6 +74,32 @@ def test_a_path_that_is_not_exactly_a_resource_is_none(path: str) -> None:
 def test_parse_never_raises_and_accepts_only_canonical_paths(path: str) -> None:
     resource = Resource.parse(path)
     assert resource is None or resource.path == path
+
+
+segments = st.sampled_from(
+    [
+        "",
+        "registry",
+        "package",
+        "artifact",
+        UUID,
+        HASH,
+        UUID[:-1],
+        HASH + "0",
+        HASH.upper(),
+        "..",
+        ".",
+        "%2e",
+        "\n",
+        "\0",
+    ]
+)
+
+
+@given(st.lists(segments, max_size=5).map("/".join) | st.lists(segments, max_size=4).map(lambda x: "/" + "/".join(x)))
+def test_exactly_the_grammar_is_accepted(path: str) -> None:
+    resource = Resource.parse(path)
+    assert (resource and (resource.kind, resource.uuid, resource.tree_hash)) == names(path)
 
 
 @given(resources)

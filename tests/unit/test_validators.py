@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +53,33 @@ def test_what_is_no_date_is_none(text: str) -> None:
 @given(st.text(alphabet='SunNov 0189:,-+()"\\GMT', max_size=40))
 def test_reading_a_date_never_raises(text: str) -> None:
     parse_http_date(text)
+
+
+moments = st.datetimes(datetime(1970, 1, 1), datetime(2068, 12, 31)).map(  # noqa: DTZ001 - the next step says UTC
+    lambda moment: moment.replace(microsecond=0, tzinfo=UTC)
+)
+
+
+@given(moments)
+def test_the_three_forms_of_a_date_mean_the_same(moment: datetime) -> None:
+    forms = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y")
+    assert {parse_http_date(moment.strftime(form)) for form in forms} == {int(moment.timestamp())}
+
+
+tags = st.builds('{}"{}"'.format, st.sampled_from(["", "W/"]), st.text("ab-0", max_size=3))
+
+
+@given(ours=tags, theirs=st.lists(tags, min_size=1, max_size=4), comma=st.sampled_from([",", ", ", " ,\t"]))
+def test_a_tag_matches_when_it_is_in_the_list_weak_or_not(ours: str, theirs: list[str], comma: str) -> None:
+    among = ours.removeprefix("W/") in {tag.removeprefix("W/") for tag in theirs}
+    assert (status(etag=ours, if_none_match=comma.join(theirs)) == 304) == among
+
+
+@given(st.text() | st.lists(tags | st.just(DATE) | st.text(max_size=2)).map("".join))
+def test_any_conditional_header_is_answered(text: str) -> None:
+    assert status(if_none_match=text) == 200 or ETAG in text or text.strip(" \t") == "*"
+    assert status(if_modified_since=text) == 200 or parse_http_date(text) == MTIME
+    assert not range_applies(text, etag=ETAG, mtime_seconds=MTIME) or ETAG in text or parse_http_date(text) == MTIME
 
 
 def status(*, etag: str | None = ETAG, if_none_match: str | None = None, if_modified_since: str | None = None) -> int:
