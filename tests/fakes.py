@@ -34,6 +34,7 @@ from tests.behaviours import (
 )
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Iterator, Mapping
 
 __all__ = [
@@ -87,15 +88,25 @@ class _Scripted:
 
 
 class FakeUpstream(_Scripted):
-    """A server on a loopback port: ``async with FakeUpstream(files=...) as upstream``, then ``upstream.url``."""
+    """A server on a loopback port: ``async with FakeUpstream(files=...) as upstream``, then ``upstream.url``.
+
+    With ``tls`` it speaks HTTPS, and can do no RESET.
+    """
 
     url: str
+
+    def __init__(
+        self, files: Mapping[str, bytes] = _NOTHING, script: Script = _NOTHING, tls: ssl.SSLContext | None = None
+    ) -> None:
+        super().__init__(files, script)
+        self._tls = tls
 
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
         nursery = await self._stack.enter_async_context(trio.open_nursery())
         listeners = await nursery.start(partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1"))
-        self.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        scheme = "http" if self._tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         self._stack.callback(nursery.cancel_scope.cancel)
         return self
 
@@ -103,7 +114,9 @@ class FakeUpstream(_Scripted):
         # The nursery is not shown the test's own error, which so leaves as it is and not in a group.
         await self._stack.aclose()
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def _serve(self, socket_stream: trio.SocketStream) -> None:
+        tls = self._tls
+        stream = socket_stream if tls is None else trio.SSLStream(socket_stream, tls, server_side=True)
         with suppress(trio.BrokenResourceError):  # the client left, as it may
             while (request := await _read_request(stream)) is not None:
                 behaviour = self._admit(request)
@@ -113,7 +126,7 @@ class FakeUpstream(_Scripted):
                     return
 
 
-async def _read_request(stream: trio.SocketStream) -> Request | None:
+async def _read_request(stream: trio.abc.Stream) -> Request | None:
     """Return the next request (none has a body), or None when the client is gone."""
     text = b""
     while not text.endswith(b"\r\n\r\n"):
@@ -124,7 +137,7 @@ async def _read_request(stream: trio.SocketStream) -> Request | None:
     return Request.parse(text, trio.current_time())
 
 
-async def _play(stream: trio.SocketStream, steps: Iterator[Step]) -> bool:
+async def _play(stream: trio.abc.Stream, steps: Iterator[Step]) -> bool:
     """Send what the steps say; return whether the connection can serve another request."""
     chunked = False
     for step in steps:
@@ -138,6 +151,7 @@ async def _play(stream: trio.SocketStream, steps: Iterator[Step]) -> bool:
                 await stream.send_all(b"0\r\n\r\n" if chunked else b"")
                 chunked = False
             case Signal.RESET:
+                assert isinstance(stream, trio.SocketStream)
                 # Lingering for 0 seconds turns the close that follows into a reset.
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return False
