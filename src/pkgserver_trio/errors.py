@@ -66,6 +66,14 @@ class StorageFailedError(ResourceUnavailableError):
     """The disk failed the download in another way than by being full."""
 
 
+class QueueFullError(ResourceUnavailableError):
+    """More downloads wait than the server takes on."""
+
+
+class PeerOverBoundError(ResourceUnavailableError):
+    """One peer waits for more downloads than its share."""
+
+
 class ShuttingDownError(ResourceUnavailableError):
     """The server is stopping and the download was cancelled with it."""
 

@@ -86,7 +86,7 @@ class Library:
         self._missing: dict[Resource, float] = {}  # until when (Trio's time), oldest first
         self._log = structlog.get_logger()
 
-    async def obtain(self, resource: Resource) -> StoredFile | FlightReader:
+    async def obtain(self, resource: Resource, *, peer: str = "") -> StoredFile | FlightReader:  # noqa: ARG002 # nothing is counted by it yet
         """Return an open file (a hit) or the reader of a running download (a miss); the caller closes it.
 
         Raises ResourceUnavailableError.
@@ -109,7 +109,7 @@ class Library:
             if reader is not None:
                 return reader
 
-    async def sight(self, resource: Resource) -> Sighting:
+    async def sight(self, resource: Resource, *, peer: str = "") -> Sighting:  # noqa: ARG002 # nothing is counted by it yet
         """Return what HEAD tells: from the store or a running download, else from the storage servers; no download.
 
         Raises ResourceUnavailableError.
@@ -138,7 +138,7 @@ class Library:
         finally:
             source.close()
 
-    async def sha256(self, resource: Resource) -> str:
+    async def sha256(self, resource: Resource, *, peer: str = "") -> str:  # noqa: ARG002 # nothing is counted by it yet
         """Return the SHA-256 (64 hex) of the resource's file, computed once. Raises ResourceUnavailableError."""
         await self.hold(resource)
         source = await self.obtain(resource)
