@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from tests.web.raw import connected
+from tests.web.raw import connected, unread_by
 from tests.web.site import PATIENCE_SECONDS, until
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ async def test_a_refusal_arrives_though_the_client_is_still_sending(serve: Serve
         assert (await refusal(raw)).status == 413
 
 
-async def test_a_client_that_never_stops_sending_is_cut_off(serve: Serve) -> None:
+async def test_a_client_that_never_stops_sending_is_cut_off(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pkgserver_trio.web.client_connection._LINGER_SECONDS", 0.1)
     site = await serve()
 
     async def send_for_ever(raw: RawClient) -> None:
@@ -113,33 +115,24 @@ async def test_a_request_that_does_not_become_whole_in_time_is_refused(serve: Se
         assert (await refusal(raw)).status == 408
 
 
-async def test_the_time_of_a_request_is_for_all_of_it_not_for_each_byte(serve: Serve) -> None:
-    site = await serve(PKGSERVER_REQUEST_HEAD_SECONDS="0.3")
-
-    async def trickle(raw: RawClient) -> None:
-        with trio.fail_after(PATIENCE_SECONDS):
-            while True:
-                await raw.stream.send_all(b"X: y\r\n")
-                await trio.sleep(0.02)  # far less than the time that is given
-
-    async with connected(site.port) as raw, trio.open_nursery() as nursery:
-        await raw.stream.send_all(HEAD)
-        nursery.start_soon(trickle, raw)
-        assert (await raw.head()).status == 408
-        nursery.cancel_scope.cancel()
-
-
-async def test_the_time_of_a_request_begins_with_its_first_byte(serve: Serve) -> None:
-    site = await serve(PKGSERVER_REQUEST_HEAD_SECONDS="0.5")
+async def test_the_time_of_a_request_begins_with_its_first_byte_and_no_other_prolongs_it(serve: Serve) -> None:
+    site = await serve(PKGSERVER_REQUEST_HEAD_SECONDS=NEVER)
     async with connected(site.port) as raw:
-        for _ in range(3):
-            await trio.sleep(0.3)  # idle, and together longer than either time
+        await until(lambda: len(site.running.server.connections) == 1)
+        (connection,) = site.running.server.connections
+        for _ in range(2):
+            await until(lambda: connection._reading.deadline < inf)
+            idle = connection._reading.deadline
             await raw.stream.send_all(HEAD[:20])
-            await trio.sleep(0.3)
-            await raw.stream.send_all(HEAD[20:] + b"\r\n")
-            head = await raw.head()
-            assert head.status == 200
-            await raw.exactly(int(head.headers["content-length"]))
+            await until(lambda: connection._receiving)
+            begun = connection._reading.deadline
+            assert begun > idle
+            await raw.stream.send_all(HEAD[20:])
+            await until(lambda: unread_by(connection) == HEAD)
+            assert connection._reading.deadline == begun
+            await raw.stream.send_all(b"\r\n")
+            await raw.exactly(int((await raw.head()).headers["content-length"]))
+            assert not connection._receiving
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
