@@ -42,6 +42,7 @@ async def open_many(stack: AsyncExitStack, port: int, count: int) -> list[RawCli
 async def test_idle_and_slow_clients_make_room(serve: Serve, sent: bytes) -> None:
     site = await serve(PKGSERVER_MAX_CONNECTIONS=str(ROOM), PKGSERVER_REQUEST_HEAD_SECONDS=NEVER)
     async with AsyncExitStack() as stack:
+        (first,) = await open_many(stack, site.port, 1)
         for _ in range(2 * ROOM):
             (raw,) = await open_many(stack, site.port, 1)
             if sent:
@@ -49,6 +50,8 @@ async def test_idle_and_slow_clients_make_room(serve: Serve, sent: bytes) -> Non
         for _ in range(3):
             await assert_served(site.port)
         assert len(site.running.server.connections) <= ROOM
+        with trio.fail_after(PATIENCE_SECONDS):
+            assert await first.rest() == b""
 
 
 async def test_clients_that_do_not_close_after_the_last_answer_make_room(serve: Serve) -> None:
