@@ -29,6 +29,6 @@ def masked(url: str) -> str:
 def _user_length(rest: str) -> int:
     """Return how many characters ``user:password@`` takes at the start of a URL without its scheme."""
     authority = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0]
-    if "@" in authority or _HOST_AND_PORT.fullmatch(authority):
+    if _HOST_AND_PORT.fullmatch(authority.rpartition("@")[2]):
         return authority.rfind("@") + 1
     return rest.rfind("@") + 1

@@ -51,7 +51,7 @@ class Library:
         self._inspections: Coalescer[Resource, Errand[bool]] = Coalescer(nursery)
         self._log = structlog.get_logger()
 
-    async def obtain(self, resource: Resource, peer: str = "") -> StoredFile | FlightReader:
+    async def obtain(self, resource: Resource, *, peer: str = "") -> StoredFile | FlightReader:
         """Return an open file (a hit) or the reader of a running download (a miss); the caller closes it.
 
         `peer` is for whom it is (none: for ourselves). Raises ResourceUnavailableError.
@@ -69,34 +69,34 @@ class Library:
             if reader is not None:
                 return reader
 
-    async def sight(self, resource: Resource, peer: str = "") -> Sighting:
+    async def sight(self, resource: Resource, *, peer: str = "") -> Sighting:
         """Return what HEAD tells: from the store or a running download, else from the storage servers; no download.
 
         `peer` as in `obtain`. Raises ResourceUnavailableError.
         """
         if resource in self.downloads.flights or await self._is_held(resource):
-            source = await self.obtain(resource, peer)
+            source = await self.obtain(resource, peer=peer)
             source.close()
             return Sighting(isinstance(source, StoredFile), source.size_bytes, source.mtime_seconds)
         head = await self.downloads.probe(resource, peer)
         return Sighting(cached=False, size_bytes=head.size_bytes, mtime_seconds=None)
 
-    async def hold(self, resource: Resource, peer: str = "") -> None:
+    async def hold(self, resource: Resource, *, peer: str = "") -> None:
         """Return when the resource is in the store, or was verified and dropped for want of room.
 
         `peer` as in `obtain`. Raises ResourceUnavailableError.
         """
-        source = await self.obtain(resource, peer)
+        source = await self.obtain(resource, peer=peer)
         try:
             if isinstance(source, FlightReader):
                 await source.flight.wait_settled()
         finally:
             source.close()
 
-    async def sha256(self, resource: Resource, peer: str = "") -> str:
+    async def sha256(self, resource: Resource, *, peer: str = "") -> str:
         """Return the SHA-256 (64 hex) of the resource's file, computed once. Raises ResourceUnavailableError."""
-        await self.hold(resource, peer)
-        source = await self.obtain(resource, peer)
+        await self.hold(resource, peer=peer)
+        source = await self.obtain(resource, peer=peer)
         try:
             if isinstance(source, StoredFile):
                 return await self.store.sha256(resource, source)

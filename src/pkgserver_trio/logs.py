@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from pkgserver_trio.printable import printable
+
 if TYPE_CHECKING:
     from structlog.typing import Processor
+
+#: No event begins so, and no line of a traceback otherwise.
+_TRACEBACK_MARGIN = "  | "
+#: Of a traceback the end tells most.
+_MAX_LINES = 200
+#: What structlog hands from one of its processors to another, and none renders.
+_STDLIB_KEYS = frozenset({"_record", "_from_structlog"})
 
 
 def configure_logs(*, level: str, log_format: str) -> None:
@@ -19,7 +29,7 @@ def configure_logs(*, level: str, log_format: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        _escape_control_characters,
+        _make_printable,
     ]
     renderer = _renderer(log_format)
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -40,12 +50,28 @@ def configure_logs(*, level: str, log_format: str) -> None:
 def _renderer(log_format: str) -> Processor:
     if log_format == "json":
         return structlog.processors.JSONRenderer()
-    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
 
 
-def _escape_control_characters(_logger: object, _method: str, event: Any) -> Any:  # noqa: ANN401 # structlog's own type
-    """Keep one event on one line, whatever a client or a server put into it."""
+def _make_printable(_logger: object, _method: str, event: Any) -> Any:  # noqa: ANN401 # structlog's own type
+    """Keep one event on one line, and every line of a traceback apart from the next event, whatever others wrote."""
     for key, value in event.items():
-        if isinstance(value, str) and not value.isprintable() and key != "exception":
-            event[key] = value.encode("unicode_escape").decode("ascii")
+        if key == "exception":
+            event[key] = "\n".join(_TRACEBACK_MARGIN + printable(line) for line in value.split("\n")[-_MAX_LINES:])
+        elif key not in _STDLIB_KEYS:
+            event[key] = _printable_value(value)
     return event
+
+
+def _printable_value(value: object) -> object:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return printable(value)
+        case Mapping():
+            return {printable(str(key)): _printable_value(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_printable_value(item) for item in value]
+        case _:
+            return printable(repr(value))

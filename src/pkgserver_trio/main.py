@@ -151,7 +151,9 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
     async with trio.open_nursery() as downloads:
         library = _build_library(settings, servers, verified, downloads)
         registries = _build_registries(settings, servers, library)
-        app = PackageServer(library, registries, public_url=settings.public_url)
+        app = PackageServer(
+            library, registries, public_url=settings.public_url, trusted_proxies=settings.trusted_proxies
+        )
         server = Server.from_settings(cast("Any", app), settings)
         async with trio.open_nursery() as services:
             services.start_soon(keep, library)

@@ -54,6 +54,7 @@ def test_user_password_query_and_fragment_are_masked(url: str, expected: str) ->
         f"https:user:{SECRET}@example.org",
         f"user:x://{SECRET}@example.org",
         f"https://us[er:{SECRET}@example.org",
+        f"https://@:{SECRET}/@example.org",
     ],
 )
 def test_a_secret_in_a_broken_address_is_masked_too(url: str) -> None:

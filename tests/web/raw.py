@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from pkgserver_trio.web.client_connection import ClientConnection
 
 _PIECE_BYTES = 256 * 1024
 
@@ -81,3 +83,9 @@ async def connected(port: int) -> AsyncIterator[RawClient]:
     """Connect to a port of the loopback interface."""
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         yield RawClient(stream)
+
+
+def unread_by(connection: ClientConnection) -> bytes:
+    """Return what a connection of the server has received and made nothing of yet."""
+    protocol: Any = connection.protocol
+    return bytes(protocol.connection.trailing_data[0])

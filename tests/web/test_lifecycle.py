@@ -171,14 +171,3 @@ async def test_a_client_that_stops_reading_is_cut_and_others_are_not(serve: Serv
     async with connected(site.port) as other:
         await other.ask("/robots.txt")
         assert (await other.head()).status == 200
-
-
-async def test_too_many_connections_are_refused_with_a_reason(serve: Serve) -> None:
-    site = await serve(PKGSERVER_MAX_CONNECTIONS="1")
-    async with connected(site.port) as first:
-        await first.ask("/robots.txt")
-        await first.head()
-        async with connected(site.port) as second:
-            head = await second.head()
-            assert (head.status, head.headers["cache-control"]) == (503, "no-store")
-            assert await second.rest() == b"too many connections\n"

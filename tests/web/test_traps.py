@@ -60,13 +60,10 @@ async def test_trap_3_the_connection_is_closed_after_its_last_answer(
             assert len(await raw.rest()) == length
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /robots.txt HTTP/1.1\r\nHost: pkg", b"G"])
-async def test_trap_3_a_connection_without_a_whole_request_is_closed(serve: Serve, sent: bytes) -> None:
+async def test_trap_3_a_connection_on_which_nothing_comes_is_closed(serve: Serve) -> None:
     site = await serve(PKGSERVER_REQUEST_HEAD_SECONDS="0.1")
     with trio.fail_after(PATIENCE_SECONDS):
         async with connected(site.port) as raw:
-            if sent:
-                await raw.stream.send_all(sent)
             assert await raw.rest() == b""
 
 
@@ -110,10 +107,15 @@ async def test_trap_5_a_file_is_read_in_large_pieces(
     assert reads == [PIECE_BYTES] * (size // PIECE_BYTES) + [size % PIECE_BYTES]
 
 
-async def test_trap_7_nothing_is_logged_per_request_and_a_used_connection_lives(site: Site) -> None:
-    config = site.running.server.config
-    assert config.accesslog is None
-    assert config.keep_alive_max_requests > 1_000_000_000
+async def test_trap_7_nothing_is_logged_per_request_and_a_used_connection_lives(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    async with connected(site.port) as raw:
+        for _ in range(site.running.server.config.keep_alive_max_requests + 1):
+            await raw.ask("/robots.txt")
+            await raw.exactly(int((await raw.head()).headers["content-length"]))
+    assert "robots" not in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("path", ["/%72obots.txt", "//robots.txt", "/robots.txt/", "/./robots.txt", "/x/../robots.txt"])
@@ -141,7 +143,7 @@ async def test_trap_9_http_2_by_prior_knowledge_is_refused(serve: Serve) -> None
         async with connected(site.port) as raw:
             await raw.stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
             assert (await raw.head()).status == 505
-            assert await raw.rest() == b""
+            assert (await raw.rest()).count(b"\n") == 1
 
 
 async def test_trap_9_a_websocket_handshake_is_an_ordinary_request(site: Site) -> None:

@@ -16,6 +16,7 @@ from pkgserver_trio.logs import configure_logs
 from pkgserver_trio.main import listening, run_until_signal, url_of
 from pkgserver_trio.main import run as run_server
 from pkgserver_trio.settings import Settings
+from pkgserver_trio.web.client_connection import Times
 from pkgserver_trio.web.serving import Server
 
 if TYPE_CHECKING:
@@ -72,5 +73,5 @@ def _settings(root: str, port: int, upstream: str) -> Settings:
 
 
 async def _serve_storage(files: Mapping[str, bytes], listeners: list[trio.SocketListener]) -> None:
-    server = Server(cast("Any", storage_server(files)), idle_seconds=60, stall_seconds=60, max_connections=1000)
+    server = Server(cast("Any", storage_server(files)), times=Times(60, 60, 60), max_connections=1000)
     await server.serve(listeners, trio.Event(), graceful_seconds=0)  # until it is cancelled

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from quart_trio.wrappers import TrioResponse
 
 from pkgserver_trio import errors
+from pkgserver_trio.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,8 +69,9 @@ def try_later(reason: str, status: HTTPStatus) -> TrioResponse:
 
 
 def unavailable(error: errors.ResourceUnavailableError) -> TrioResponse:
-    """Say why a resource cannot be served."""
+    """Say why a resource cannot be served, in one line: storage servers had their word in it."""
     status = _STATUSES[type(error)]
+    reason = printable(str(error))
     if status is HTTPStatus.NOT_FOUND:
-        return text(f"{error}\n", status, {"Cache-Control": "no-store"})
-    return try_later(str(error), status)
+        return text(f"{reason}\n", status, {"Cache-Control": "no-store"})
+    return try_later(reason, status)

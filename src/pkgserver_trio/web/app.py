@@ -13,18 +13,19 @@ from pkgserver_trio.web import answers
 from pkgserver_trio.web.artifact_toml import get_artifact_toml
 from pkgserver_trio.web.connection import Connection, Request
 from pkgserver_trio.web.pages import Pages
+from pkgserver_trio.web.peers import peer_of
 from pkgserver_trio.web.registries import RegistryPages
 from pkgserver_trio.web.resources import get_resource, head_resource
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from quart.ctx import RequestContext
     from quart_trio.wrappers import TrioResponse
 
     from pkgserver_trio.library import Library
     from pkgserver_trio.registries import Registries
-
-#: What a client may send with a request that needs no body, in bytes.
-_MAX_REQUEST_BODY = 1024
+    from pkgserver_trio.settings.grammar import Network
 
 
 class PackageServer(QuartTrio):
@@ -33,12 +34,19 @@ class PackageServer(QuartTrio):
     asgi_http_class = Connection
     request_class = Request
 
-    def __init__(self, library: Library, registries: Registries, *, public_url: str) -> None:
+    def __init__(
+        self,
+        library: Library,
+        registries: Registries,
+        *,
+        public_url: str,
+        trusted_proxies: Collection[Network] = (),
+    ) -> None:
         super().__init__("pkgserver_trio", static_folder=None)
         self.config["RESPONSE_TIMEOUT"] = None  # Quart would cut a long body off, without a word
-        self.config["MAX_CONTENT_LENGTH"] = _MAX_REQUEST_BODY
         self._library = library
         self._public_url = public_url
+        self._trusted_proxies = trusted_proxies
         self._pages = Pages(registries, public_url)
         self._registries = RegistryPages(registries)
 
@@ -46,6 +54,7 @@ class PackageServer(QuartTrio):
         """Answer one request."""
         assert request_context is not None  # noqa: S101 # Quart's own signature allows it, Quart-Trio always gives it
         request = cast("Request", request_context.request)
+        request.peer = peer_of((request.scope["client"] or [None])[0], request.scope["headers"], self._trusted_proxies)
         path = _origin_form(request.scope["raw_path"].decode("latin-1"))
         answer = await self._answer(path, request)
         if answer is None:
@@ -64,7 +73,7 @@ class PackageServer(QuartTrio):
             answer = head_resource if request.method == "HEAD" else get_resource
             return await answer(self._library, resource, request)
         if artifact is not None:
-            return await get_artifact_toml(self._library, *artifact, self._public_url)
+            return await get_artifact_toml(self._library, *artifact, public_url=self._public_url, peer=request.peer)
         return page(request) if page else None
 
     async def handle_exception(self, error: Exception) -> TrioResponse:

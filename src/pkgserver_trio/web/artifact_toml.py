@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from pkgserver_trio.resource import Resource
 
 
-async def get_artifact_toml(library: Library, artifact: Resource, name: str, public_url: str) -> TrioResponse:
+async def get_artifact_toml(
+    library: Library, artifact: Resource, name: str, *, public_url: str, peer: str
+) -> TrioResponse:
     """Answer once the artifact is held and its SHA-256 known."""
     try:
-        sha256 = await library.sha256(artifact)
+        sha256 = await library.sha256(artifact, peer=peer)
     except ResourceUnavailableError as error:
         return answers.unavailable(error)
     body = render_artifact_toml(name, artifact.tree_hash, f"{public_url}{artifact.path}", sha256)

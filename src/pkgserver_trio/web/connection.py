@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 
 class Request(TrioRequest):
-    """A request, and what was opened for it."""
+    """A request, what was opened for it, and whom its costs are counted for (`peers.peer_of`)."""
 
     belongings: ExitStack
+    peer: str
 
 
 class Connection(TrioASGIHTTPConnection):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from pkgserver_trio import __version__
+from pkgserver_trio.printable import printable
 from pkgserver_trio.web import answers
 
 if TYPE_CHECKING:
@@ -70,7 +71,10 @@ def _describe(flavor: Flavor) -> dict[str, Any]:
     return {
         "published": flavor.published,
         "storage_servers": {
-            poll.server.name: {"error": poll.error, "seconds_since_success": _age(poll.succeeded)}
+            poll.server.name: {
+                "error": poll.error and printable(poll.error),
+                "seconds_since_success": _age(poll.succeeded),
+            }
             for poll in flavor.polls
         },
     }

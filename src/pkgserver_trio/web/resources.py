@@ -79,7 +79,7 @@ async def get_resource(library: Library, resource: Resource, request: Request) -
     """Answer GET. The head is sent with the first byte; until then another storage server can still be tried."""
     try:
         while True:
-            source = await library.obtain(resource)
+            source = await library.obtain(resource, peer=request.peer)
             request.belongings.callback(source.close)
             plan = _plan(request, source)
             if isinstance(source, FlightReader) and _needs_the_whole(request, source, plan):
@@ -102,7 +102,7 @@ async def get_resource(library: Library, resource: Resource, request: Request) -
 async def head_resource(library: Library, resource: Resource, request: Request) -> TrioResponse:
     """Answer HEAD: what GET would say, as far as that is known without a download."""
     try:
-        seen = await library.sight(resource)
+        seen = await library.sight(resource, peer=request.peer)
     except ResourceUnavailableError as error:
         return answers.unavailable(error)
     plan = plan_answer(request, seen.size_bytes, seen.mtime_seconds, miss=not seen.cached)

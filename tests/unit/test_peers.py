@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pkgserver_trio.web.peers import peer_of
+
+TRUSTED = [ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
+
+
+def peer(address: str | None, *forwarded: str, real_ip: str | None = None) -> str:
+    headers = [(b"x-forwarded-for", text.encode("latin-1")) for text in forwarded]
+    if real_ip is not None:
+        headers.append((b"x-real-ip", real_ip.encode()))
+    return peer_of(address, headers, TRUSTED)
+
+
+def test_a_stranger_speaks_for_himself_only() -> None:
+    assert peer("192.0.2.1", "198.51.100.1", real_ip="198.51.100.2") == "192.0.2.1"
+
+
+def test_a_trusted_proxy_is_believed() -> None:
+    assert peer("127.0.0.1", "192.0.2.1") == "192.0.2.1"
+    assert peer("127.0.0.1", real_ip="192.0.2.1") == "192.0.2.1"
+
+
+def test_without_a_word_the_proxy_is_the_peer() -> None:
+    assert peer("10.0.0.1") == "10.0.0.1"
+    assert peer("10.0.0.1", "") == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "forwarded",
+    [
+        ("203.0.113.9, 192.0.2.1",),
+        ("203.0.113.9, 192.0.2.1, 10.0.0.2",),
+        ("203.0.113.9", "192.0.2.1", "10.0.0.3, 10.0.0.2"),
+        ("10.9.9.9, 192.0.2.1",),
+        ("nonsense, 192.0.2.1 ,10.0.0.2",),
+    ],
+)
+def test_the_nearest_hop_that_is_not_trusted_is_the_peer(forwarded: tuple[str, ...]) -> None:
+    assert peer("10.0.0.1", *forwarded) == "192.0.2.1"
+
+
+def test_the_farthest_hop_is_the_peer_when_all_are_trusted() -> None:
+    assert peer("127.0.0.1", "10.0.0.3, 10.0.0.2") == "10.0.0.3"
+
+
+@pytest.mark.parametrize("nonsense", ["unknown", "_hidden", "", "1.2.3", "1.2.3.4.5", "\xff", "[", "a" * 999])
+def test_nonsense_ends_what_is_believed(nonsense: str) -> None:
+    assert peer("127.0.0.1", f"192.0.2.1, {nonsense}, 10.0.0.2") == "10.0.0.2"
+
+
+def test_real_ip_counts_only_where_nothing_was_forwarded() -> None:
+    assert peer("127.0.0.1", "192.0.2.1", real_ip="192.0.2.2") == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    "written", ["2001:db8::1", "2001:db8::ffff", "[2001:db8::1]", "[2001:db8::1]:443", "2001:DB8::2%eth0"]
+)
+def test_an_ipv6_client_is_its_network(written: str) -> None:
+    assert peer("127.0.0.1", written) == "2001:db8::/64"
+    assert peer("fd00::1", written) == "2001:db8::/64"
+
+
+def test_an_ipv4_address_is_the_same_in_every_notation() -> None:
+    assert peer("::ffff:127.0.0.1", "192.0.2.1:8080") == "192.0.2.1"
+    assert peer("::ffff:192.0.2.1") == "192.0.2.1"
+
+
+@pytest.mark.parametrize("address", [None, "", "a socket's path"])
+def test_what_has_no_address_has_no_name(address: str | None) -> None:
+    assert peer(address, "192.0.2.1") == ""
+
+
+@given(st.text(st.characters(max_codepoint=255)), st.ip_addresses())
+def test_no_stranger_forges_a_peer(forged: str, address: object) -> None:
+    if not any(ip_address(str(address)) in network for network in TRUSTED):
+        assert peer(str(address), forged, real_ip="192.0.2.1") == peer(str(address))
+
+
+@given(st.text(st.characters(max_codepoint=255)))
+def test_a_peer_is_a_plain_word_whatever_is_forwarded(forwarded: str) -> None:
+    assert set(peer("127.0.0.1", forwarded)) <= set("0123456789abcdef.:/")
