@@ -90,12 +90,14 @@ class FakeUpstream(_Scripted):
     """A server on a loopback port: ``async with FakeUpstream(files=...) as upstream``, then ``upstream.url``."""
 
     url: str
+    port = 0  # any that is free; set before the start, it can be that of a server that ended
 
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
         nursery = await self._stack.enter_async_context(trio.open_nursery())
-        listeners = await nursery.start(partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1"))
-        self.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        listeners = await nursery.start(partial(trio.serve_tcp, self._serve, self.port, host="127.0.0.1"))
+        self.port = listeners[0].socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self._stack.callback(nursery.cancel_scope.cancel)
         return self
 
