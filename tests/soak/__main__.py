@@ -16,7 +16,7 @@ from tests.soak.run import open_soak
 
 _FOLDER: Final = Path("build/soak")
 _LEAST_SECONDS: Final = 10
-_SHOWN: Final = 20
+_SHOWN: Final = 10
 
 
 def main() -> int:

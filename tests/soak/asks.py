@@ -45,7 +45,11 @@ class Ask:
     headers: Mapping[str, str] = field(default_factory=dict)
     expected: frozenset[int] = frozenset({200})
     span: Span | None = None
-    prefix: bytes = field(default=b"", repr=False)
+    prefix: bytes = b""
+
+    def __str__(self) -> str:
+        fields = "".join(f", {name}: {word}" for name, word in self.headers.items())
+        return f"{self.method} {self.path}{fields}"
 
 
 @dataclass(frozen=True, slots=True)

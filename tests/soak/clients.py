@@ -120,7 +120,7 @@ class Exchange:
     async def run(self) -> None:
         """Ask, and receive as long as the client wants to. Raises KeyError, ValueError for what is no HTTP."""
         try:
-            with trio.fail_after(_PATIENCE_SECONDS) as self._patience:
+            with trio.fail_after(_PATIENCE_SECONDS) as self._patience:  # begins anew with each piece
                 await self._converse()
         except EOFError:
             return
@@ -131,7 +131,7 @@ class Exchange:
 
     async def _converse(self) -> None:
         ask = self._ask
-        self._asked = trio.current_time()
+        self._listen()
         await self._client.ask(ask.path, *(f"{key}: {word}" for key, word in ask.headers.items()), method=ask.method)
         if self._conduct.leaves_after == 0:
             self.left = True
@@ -148,6 +148,7 @@ class Exchange:
                 self.left = True
                 return
             await trio.sleep(pause)
+            self._listen()
             piece = await body.read(self._most(len(received)))
             self._hear()
             received += piece
@@ -162,12 +163,14 @@ class Exchange:
         leaves_after = self._conduct.leaves_after
         return _PIECE_BYTES if leaves_after is None else min(_PIECE_BYTES, leaves_after - received)
 
+    def _listen(self) -> None:
+        """Begin to wait for the server, with new patience."""
+        self._listens_since = trio.current_time()
+        self._patience.deadline = self._listens_since + _PATIENCE_SECONDS
+
     def _hear(self) -> None:
-        """Note that the server said something: patience begins anew."""
-        now = trio.current_time()
-        self._ledger.note_silence(now - self._asked)
-        self._asked = now
-        self._patience.deadline = now + _PATIENCE_SECONDS
+        """Note that the server said something."""
+        self._ledger.note_silence(trio.current_time() - self._listens_since)
 
 
 async def connect(port: int, *, narrow: bool = False) -> trio.SocketStream:

@@ -121,6 +121,6 @@ class Ledger:
             f"faults injected    {self.faults.total()}: {kinds}",
             f"broken answers     {self.outcomes[Outcome.BROKEN]}",
             f"longest silence    {self.longest_silence:.1f} s",
-            f"wrong bytes        {len(self.wrong)}",
+            f"wrong bytes        {len(self.wrong)} (statuses, and lists of registries that went back, among them)",
             f"resources lost     {len(self.lost)}",
         ]
