@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
     from tests.soak.catalogue import Catalogue
 
+    Fault = Callable[[Random, Catalogue, Behaviour], Behaviour]
+
 #: Marks a path that leads to itself for ever.
 LOOP: Final = "?again"
 _PAGE: Final = b"<!DOCTYPE html><title>Sign in</title><p>This network wants you to sign in first.\n"
 
 
-def _with_status(status: int) -> Callable[[Random, Catalogue, Behaviour], Behaviour]:
+def _with_status(status: int) -> Fault:
     return lambda _random, _catalogue, _good: Behaviour(status=status)
 
 
@@ -42,7 +44,7 @@ def _trickle(random: Random, good: Behaviour) -> Behaviour:
 
 
 # At a HEAD, and at a GET, of a resource.
-_ANY: Final[Mapping[str, Callable[[Random, Catalogue, Behaviour], Behaviour]]] = {
+_ANY: Final[Mapping[str, Fault]] = {
     "404": lambda _r, _c, _g: MISSING,
     "500": _with_status(500),
     "503": _with_status(503),
@@ -76,7 +78,7 @@ GET_FAULTS: Final = {
 }
 
 
-def faults_at(method: str, *, listing: bool) -> Mapping[str, Callable[[Random, Catalogue, Behaviour], Behaviour]]:
+def faults_at(method: str, *, listing: bool) -> Mapping[str, Fault]:
     """Return the faults that can befall such a request, by kind."""
     if method == "HEAD":
         return HEAD_FAULTS
