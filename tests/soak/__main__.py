@@ -9,10 +9,13 @@ import sys
 import time
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 from tests.soak.run import open_soak
+
+if TYPE_CHECKING:
+    from tests.soak.run import Soak
 
 _FOLDER: Final = Path("build/soak")
 _LEAST_SECONDS: Final = 10
@@ -47,7 +50,14 @@ class _Speaker:
 async def _soak(seed: str, seconds: int, say: _Speaker) -> int:
     say(f"SOAK_SEED={seed} SOAK_SECONDS={seconds}")
     async with open_soak(_FOLDER.absolute(), seed, seconds, say) as soak:
-        await soak.run(seconds)
+        try:
+            await soak.run(seconds)
+        finally:
+            _say_what_was_bad(soak, say)
+    return 0 if soak.ledger.passed else 1
+
+
+def _say_what_was_bad(soak: Soak, say: _Speaker) -> None:
     bad = {"wrong": soak.ledger.wrong, "lost": soak.ledger.lost, "defect": soak.ledger.defects}
     for kind, sentences in bad.items():
         for sentence in sentences[:_SHOWN]:
@@ -55,7 +65,6 @@ async def _soak(seed: str, seconds: int, say: _Speaker) -> int:
         if len(sentences) > _SHOWN:
             say(f"{kind}: and {len(sentences) - _SHOWN} more")
     say(f"{'passed' if soak.ledger.passed else 'FAILED'}; the server's log is {soak.server.log}")
-    return 0 if soak.ledger.passed else 1
 
 
 if __name__ == "__main__":

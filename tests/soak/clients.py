@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Final
@@ -13,7 +14,6 @@ from tests.soak.ledger import Outcome
 from tests.web.raw import Head, RawClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from random import Random
 
     from tests.soak.asks import Ask, Conduct, Planner
@@ -94,8 +94,7 @@ class Client:
         try:
             await exchange.run()
         except (KeyError, ValueError) as error:
-            self.ledger.wrong.append(f"{ask}: no HTTP: {error!r}")
-            return Outcome.WRONG
+            return self.ledger.condemn(f"{ask}: no HTTP: {error!r}")
         answer = exchange.answer
         if answer is not None and ask.method == "GET" and "etag" in answer.headers:
             self._remember(ask, answer)
@@ -142,26 +141,28 @@ class Exchange:
 
     async def _receive(self, head: Head, body: Body) -> None:
         received = bytearray()
-        for pause in self._pauses():
-            self.answer = Answer(head.status, head.headers, bytes(received), complete=False)
-            if self._conduct.leaves_after is not None and len(received) >= self._conduct.leaves_after:
-                self.left = True
-                return
-            await trio.sleep(pause)
-            self._listen()
-            piece = await body.read(self._most(len(received)))
-            self._hear()
-            received += piece
-            if not piece:
-                break
-        self.answer = Answer(head.status, head.headers, bytes(received))
+        complete = False
+        try:
+            for pause in chain(self._conduct.pauses, repeat(0)):
+                most = min(_PIECE_BYTES, self._wanted - len(received))
+                if most == 0:
+                    self.left = True
+                    return
+                await trio.sleep(pause)
+                self._listen()
+                piece = await body.read(most)
+                self._hear()
+                received += piece
+                if not piece:
+                    complete = True
+                    return
+        finally:
+            self.answer = Answer(head.status, head.headers, bytes(received), complete)
 
-    def _pauses(self) -> Iterator[float]:
-        return chain(self._conduct.pauses, repeat(0))
-
-    def _most(self, received: int) -> int:
-        leaves_after = self._conduct.leaves_after
-        return _PIECE_BYTES if leaves_after is None else min(_PIECE_BYTES, leaves_after - received)
+    @property
+    def _wanted(self) -> int:
+        """After how many bytes the client leaves."""
+        return sys.maxsize if self._conduct.leaves_after is None else self._conduct.leaves_after
 
     def _listen(self) -> None:
         """Begin to wait for the server, with new patience."""

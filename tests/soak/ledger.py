@@ -82,6 +82,12 @@ class Ledger:
             return Outcome.WRONG
         return Outcome.REFUSED if answer.status in REFUSALS else Outcome.RIGHT
 
+    def condemn(self, sentence: str) -> Outcome:
+        """Enter a request whose answer could not even be read."""
+        self.wrong.append(sentence)
+        self.outcomes[Outcome.WRONG] += 1
+        return Outcome.WRONG
+
     def note_silence(self, seconds: float) -> None:
         """Enter how long a client waited for the next byte."""
         self.longest_silence = max(self.longest_silence, seconds)

@@ -83,8 +83,9 @@ class Soak:
         """Wait until the server has nothing to do, and no more than `before`; return what it then holds."""
         clear_up(self.storage)
         with trio.move_on_after(_REST_SECONDS):
-            while not _is_at_rest(self._vitals(), before):  # noqa: ASYNC110 # the kernel tells no event of another process
-                await trio.sleep(0.5)
+            while not _is_at_rest(self._vitals(), before):
+                await trio.sleep(0.5)  # the kernel tells no event of another process
+                await self.server.wait_until_serving()
         return self._vitals()
 
     def _vitals(self) -> Vitals:
@@ -116,8 +117,11 @@ class Soak:
                 self.ledger.lost.append(ask.path)
 
     async def _comes_right(self, client: Client, ask: Ask) -> bool:
-        async with await connect(self.server.port) as stream:
-            return await client.ask(RawClient(stream), ask, Conduct()) is Outcome.RIGHT
+        try:
+            async with await connect(self.server.port) as stream:
+                return await client.ask(RawClient(stream), ask, Conduct()) is Outcome.RIGHT
+        except OSError:
+            return False
 
     async def _look_for_newest(self, flavor: str) -> None:
         """See that the list of registries catches up with the storage servers."""
@@ -155,13 +159,16 @@ async def open_soak(folder: Path, seed: str, seconds: float, say: Callable[[str]
         for storage_server in storage:
             await nursery.start(storage_server.run)
         server = ServerProcess(folder, [storage_server.port for storage_server in storage], ledger, nursery)
-        await server.start()
         clients = []
         for number in range(_CLIENTS):
             random = Random(f"{seed}/client {number}")
             clients.append(Client(server, ledger, Planner(random, shelf.catalogue, shelf.heads), random))
         nursery.start_soon(_tell_progress, ledger, say)
-        yield Soak(ledger, shelf, storage, server, clients, Random(f"{seed}/weather"), say)
+        try:
+            await server.start()
+            yield Soak(ledger, shelf, storage, server, clients, Random(f"{seed}/weather"), say)
+        finally:
+            server.leave_nothing()
         nursery.cancel_scope.cancel()
 
 

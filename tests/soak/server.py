@@ -54,10 +54,16 @@ class ServerProcess:
         self._exit_codes: dict[int, int] = {}  # by pid: of those that were told to end
         self._lines, self._rambling = 0, False
         self._serving = AsyncBool(False)  # noqa: FBT003 # its only parameter
+        self._process: trio.Process | None = None
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._running.pid
+
+    @property
+    def _running(self) -> trio.Process:
+        assert self._process is not None, "not started"
+        return self._process
 
     async def wait_until_serving(self) -> None:
         await self._serving.wait_value(True)  # noqa: FBT003 # the same
@@ -86,14 +92,20 @@ class ServerProcess:
         """Ask it to end, as an operator would."""
         await self._end(signal.SIGTERM, 0)
 
+    def leave_nothing(self) -> None:
+        """End it at once, if it still runs: however the soak itself ended."""
+        if self._process is not None and self._process.returncode is None:
+            self._exit_codes[self.pid] = -signal.SIGKILL
+            self._process.kill()
+
     async def _end(self, number: signal.Signals, code: int) -> None:
         self._exit_codes[self.pid] = code
         self._serving.value = False
-        self._process.send_signal(number)
+        self._running.send_signal(number)
         with trio.move_on_after(_STOP_SECONDS):
-            await self._process.wait()
+            await self._running.wait()
             return
-        self._process.kill()
+        self._running.kill()
         self._ledger.defects.append(f"the server did not end within {_STOP_SECONDS} s of {number.name}")
 
     async def _follow(self, process: trio.Process) -> None:
