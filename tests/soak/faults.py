@@ -30,9 +30,16 @@ def _somewhere(random: Random, good: Behaviour) -> int:
     return random.choice((0, last, random.randint(0, last)))
 
 
-def _damaged(random: Random, good: Behaviour) -> bytes:
-    at = random.randrange(len(good.body))
-    return good.body[:at] + bytes([good.body[at] ^ random.randint(1, 255)]) + good.body[at + 1 :]
+def _flipped(random: Random, body: bytes, start: int, stop: int) -> bytes:
+    """Return the body with one wrong byte, somewhere from ``start`` on, before ``stop``."""
+    at = random.randrange(start, stop)
+    return body[:at] + bytes([body[at] ^ random.randint(1, 255)]) + body[at + 1 :]
+
+
+def _damaged(random: Random, body: bytes) -> bytes:
+    """Return a tarball with a wrong byte and a wrong check sum; some bytes of gzip's own mean nothing to the tree."""
+    size = len(body)
+    return _flipped(random, _flipped(random, body, 0, size - 8), size - 8, size - 4)
 
 
 def _wrong_length(random: Random, good: Behaviour) -> Behaviour:
@@ -56,23 +63,27 @@ _ANY: Final[Mapping[str, Fault]] = {
     "reset before head": lambda _r, _c, good: replace(good, reset_at=-1),
     "FIN before head": lambda _r, _c, good: replace(good, close_at=-1),
 }
-HEAD_FAULTS: Final = {**_ANY, "HEAD refused": lambda random, _c, _g: Behaviour(status=random.choice((405, 501)))}
+HEAD_FAULTS: Final[Mapping[str, Fault]] = {
+    **_ANY,
+    "HEAD refused": lambda random, _c, _g: Behaviour(status=random.choice((405, 501))),
+}
 #: The faults at the body of a list of registries.
-LISTING_FAULTS: Final = {
+LISTING_FAULTS: Final[Mapping[str, Fault]] = {
     **_ANY,
     "stall": lambda random, _c, good: replace(good, stall_at=_somewhere(random, good)),
     "reset": lambda random, _c, good: replace(good, reset_at=_somewhere(random, good)),
     "FIN": lambda random, _c, good: replace(good, close_at=_somewhere(random, good)),
-    "damaged": lambda random, _c, good: replace(good, body=_damaged(random, good), etag=None),
+    "damaged": lambda random, _c, good: replace(good, body=_flipped(random, good.body, 0, len(good.body)), etag=None),
     "garbage after": lambda random, _c, good: replace(good, body=good.body + random.randbytes(20), etag=None),
     "HTML": lambda _r, _c, _g: Behaviour(body=_PAGE),
     "empty": lambda _r, _c, _g: Behaviour(),
     "trickle": lambda random, _c, good: _trickle(random, good),
 }
-GET_FAULTS: Final = {
+GET_FAULTS: Final[Mapping[str, Fault]] = {
     **LISTING_FAULTS,
     "another tree": lambda random, catalogue, _g: random.choice(random.choice(catalogue.tarballs).answers),
-    "same tag, damaged": lambda random, _c, good: replace(good, body=_damaged(random, good)),
+    "damaged": lambda random, _c, good: replace(good, body=_damaged(random, good.body), etag=None),
+    "same tag, damaged": lambda random, _c, good: replace(good, body=_damaged(random, good.body)),
     "no ranges": lambda _r, _c, good: replace(good, ranges=False, etag=None),
     "bomb": lambda _r, catalogue, _g: Behaviour(body=catalogue.bomb),
 }
