@@ -51,6 +51,16 @@ async def test_chunked_answer_is_complete_with_its_last_chunk_only(ledger: Ledge
     assert await outcome(ledger, ask, replace(chunked, close_at=len(chunked.body))) is Outcome.BROKEN
 
 
+async def test_chunked_answer_leaves_nothing_before_the_next(ledger: Ledger, catalogue: Catalogue) -> None:
+    ask, chunked = Ask(path=catalogue.tarballs[0].path), replace(catalogue.tarballs[0].answers[0], declared_length=None)
+    async with FakeUpstream(script=lambda _: chunked) as upstream, await connect(upstream.port) as stream:
+        client = RawClient(stream)
+        for _ in range(2):
+            exchange = Exchange(client, ask, AS_IT_COMES, ledger)
+            await exchange.run()
+            assert ledger.note(ask, exchange.answer) is Outcome.RIGHT
+
+
 async def test_answer_that_ends_early_is_broken(ledger: Ledger, catalogue: Catalogue) -> None:
     ask, good = Ask(path=catalogue.tarballs[0].path), catalogue.tarballs[0].answers[0]
     for at in (-1, 0, len(good.body) - 1):
@@ -61,6 +71,7 @@ async def test_answer_that_ends_early_is_broken(ledger: Ledger, catalogue: Catal
 
 async def test_client_that_leaves_is_no_fault_of_the_server(ledger: Ledger, catalogue: Catalogue) -> None:
     ask, good = Ask(path=catalogue.tarballs[0].path), catalogue.tarballs[0].answers[0]
-    for after in (0, 1, len(good.body)):
+    for after in (0, 1, len(good.body) - 1):
         assert await outcome(ledger, ask, good, Conduct(leaves_after=after)) is Outcome.LEFT
+    assert await outcome(ledger, ask, good, Conduct(leaves_after=len(good.body))) is Outcome.RIGHT
     assert await outcome(ledger, ask, good, Conduct(pauses=(0, 0))) is Outcome.RIGHT

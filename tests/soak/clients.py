@@ -38,13 +38,19 @@ class Body:
         # An answer that says neither would end with its connection: nobody could tell whether it is complete.
         self._left = 0 if bodiless or self._chunked else int(head.headers["content-length"])
 
+    @property
+    def ended(self) -> bool:
+        """All of it was read: it is complete, even for a client that meant to leave."""
+        return not (self._chunked or self._left)
+
     async def read(self, most: int) -> bytes:
-        """Return some bytes, none at the end. Raises EOFError when the connection ends before."""
-        if self._chunked and not self._left:
+        """Return some bytes, or none of the last chunk. Raises EOFError when the connection ends before."""
+        chunked = self._chunked
+        if chunked and not self._left:
             self._left = await self._next_chunk()
         piece = await self._client.exactly(min(most, self._left))
         self._left -= len(piece)
-        if self._chunked and not self._left:
+        if chunked and not self._left:
             await self._client.exactly(2)
         return piece
 
@@ -93,7 +99,7 @@ class Client:
         exchange = Exchange(client, ask, conduct, self.ledger)
         try:
             await exchange.run()
-        except (KeyError, ValueError) as error:
+        except (LookupError, ValueError) as error:
             return self.ledger.condemn(f"{ask}: no HTTP: {error!r}")
         answer = exchange.answer
         if answer is not None and ask.method == "GET" and "etag" in answer.headers:
@@ -117,7 +123,7 @@ class Exchange:
         self.left = False
 
     async def run(self) -> None:
-        """Ask, and receive as long as the client wants to. Raises KeyError, ValueError for what is no HTTP."""
+        """Ask, and receive as long as the client wants to. Raises LookupError, ValueError for what is no HTTP."""
         try:
             with trio.fail_after(_PATIENCE_SECONDS) as self._patience:  # begins anew with each piece
                 await self._converse()
@@ -141,23 +147,19 @@ class Exchange:
 
     async def _receive(self, head: Head, body: Body) -> None:
         received = bytearray()
-        complete = False
+        pauses = chain(self._conduct.pauses, repeat(0))
         try:
-            for pause in chain(self._conduct.pauses, repeat(0)):
+            while not body.ended:
                 most = min(_PIECE_BYTES, self._wanted - len(received))
                 if most == 0:
                     self.left = True
                     return
-                await trio.sleep(pause)
+                await trio.sleep(next(pauses))
                 self._listen()
-                piece = await body.read(most)
+                received += await body.read(most)
                 self._hear()
-                received += piece
-                if not piece:
-                    complete = True
-                    return
         finally:
-            self.answer = Answer(head.status, head.headers, bytes(received), complete)
+            self.answer = Answer(head.status, head.headers, bytes(received), body.ended)
 
     @property
     def _wanted(self) -> int:
