@@ -49,6 +49,7 @@ async def test_chunked_answer_is_complete_with_its_last_chunk_only(ledger: Ledge
     ask, chunked = Ask(path=catalogue.tarballs[0].path), replace(catalogue.tarballs[0].answers[0], declared_length=None)
     assert await outcome(ledger, ask, chunked) is Outcome.RIGHT
     assert await outcome(ledger, ask, replace(chunked, close_at=len(chunked.body))) is Outcome.BROKEN
+    assert ledger.passed
 
 
 async def test_chunked_answer_leaves_nothing_before_the_next(ledger: Ledger, catalogue: Catalogue) -> None:
@@ -59,6 +60,7 @@ async def test_chunked_answer_leaves_nothing_before_the_next(ledger: Ledger, cat
             exchange = Exchange(client, ask, AS_IT_COMES, ledger)
             await exchange.run()
             assert ledger.note(ask, exchange.answer) is Outcome.RIGHT
+    assert ledger.passed
 
 
 async def test_answer_that_ends_early_is_broken(ledger: Ledger, catalogue: Catalogue) -> None:

@@ -48,7 +48,8 @@ class Body:
         chunked = self._chunked
         if chunked and not self._left:
             self._left = await self._next_chunk()
-        piece = await self._client.exactly(min(most, self._left))
+        # Asked for nothing, a RawClient forgets what it has received beyond that.
+        piece = await self._client.exactly(min(most, self._left)) if self._left else b""
         self._left -= len(piece)
         if chunked and not self._left:
             await self._client.exactly(2)
