@@ -3,6 +3,9 @@
 PYTHON ?= python3
 # Set to anything, `make demo` checks itself and exits instead of serving.
 CHECK ?=
+# How long `make soak` loads the server, in seconds, and the dice that it repeats (any text).
+SOAK_SECONDS ?= 600
+SOAK_SEED ?=
 # Where `make demo` listens on 127.0.0.1.
 PORT ?= 8000
 export FUZZ_SECONDS FUZZ_SEED FUZZ_REPLAY
@@ -28,7 +31,7 @@ BUILD_REQUIRES = $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproje
 NOT_ASYNC := ASYNC114,ASYNC122,ASYNC124,ASYNC127,ASYNC128,ASYNC9
 
 .DELETE_ON_ERROR:
-.PHONY: help demo run test fuzz check format-check lint types layers coverage pyz format lock clean
+.PHONY: help demo run test fuzz soak check format-check lint types layers coverage pyz format lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -45,6 +48,9 @@ test: $(PYZ) ## Run all tests
 
 fuzz: $(READY) ## Try damaged inputs on the parsers (FUZZ_SECONDS=60, FUZZ_SEED=..., FUZZ_REPLAY=a finding's file)
 	PYTHONPATH=src:. $(BIN)/python -m tests.fuzz.run
+
+soak: $(PYZ) ## Load the server, with faults of all kinds, for ten minutes, and look at every answer (SOAK_SECONDS=60)
+	@PYTHONPATH=src:. SOAK_SECONDS='$(SOAK_SECONDS)' SOAK_SEED='$(SOAK_SEED)' $(BIN)/python -m tests.soak
 
 check: format-check lint types layers $(PYZ) coverage ## Do all that continuous integration does
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pkgserver_trio.store import Store
     from pkgserver_trio.upstream import Head, StorageServer
 
-#: How many broken-off downloads are remembered. They matter for a second: until the clock gives another time.
-_MAX_BROKEN = 10_000
+#: Of how many downloads the time is remembered. It matters for a second: until the clock gives another one.
+_MAX_MTIMES = 10_000
 #: How long a failed resource is left alone before it is asked for again. Clients try again after a second.
 _PAUSE_SECONDS = 0.5
 
@@ -57,7 +57,8 @@ class Downloads:
         self._admission = admission or Admission()
         self._negative_seconds = negative_seconds
         self._turns = trio.CapacityLimiter(max_downloads)
-        self._broken_mtimes: dict[Resource, int] = {}
+        self._mtimes: dict[Resource, int] = {}  # the last of each
+        self._first_mtime = int(time.time()) + 1
         self._log = structlog.get_logger()
 
     def join(self, resource: Resource, peer: str = "") -> Flight:
@@ -115,8 +116,6 @@ class Downloads:
             server = await self._fetch(flight, candidates)
         except ResourceUnavailableError as error:
             self._refuse(flight.resource, error)
-            if flight.progress.taken:
-                self._remember_broken(flight)
             tell = self._log.debug if isinstance(error, NotFoundError) else self._log.warning
             tell("not kept" if flight.progress.state.verified else "not downloaded", resource=name, error=str(error))
             raise
@@ -141,14 +140,15 @@ class Downloads:
         return server
 
     def _fresh_mtime(self, resource: Resource) -> int:
-        """Return a time that no broken-off answer had: its validators must not match other bytes of the same size."""
-        return max(int(time.time()), self._broken_mtimes.get(resource, 0) + 1)
+        """Return a time that no earlier file of the resource had, nor one that an earlier process gave.
+
+        Two downloads within one second may differ in bytes, and must not have the same validators (RFC 9110, 8.8.1).
+        """
+        fresh = max(int(time.time()), self._first_mtime, self._mtimes.pop(resource, 0) + 1)
+        self._mtimes[resource] = fresh
+        if len(self._mtimes) > _MAX_MTIMES:
+            del self._mtimes[next(iter(self._mtimes))]
+        return fresh
 
     def _renew_mtime(self, flight: Flight) -> None:
-        self._remember_broken(flight)
         flight.mtime_seconds = self._fresh_mtime(flight.resource)
-
-    def _remember_broken(self, flight: Flight) -> None:
-        self._broken_mtimes[flight.resource] = flight.mtime_seconds
-        if len(self._broken_mtimes) > _MAX_BROKEN:
-            del self._broken_mtimes[next(iter(self._broken_mtimes))]

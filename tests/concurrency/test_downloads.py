@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -247,3 +248,19 @@ async def test_a_shutdown_tells_the_readers_and_leaves_no_file(tmp_path: Path, n
     loft.assert_no_leftovers()
     assert loft.cached == set()
     assert host.open_answers == 0
+
+
+async def test_two_downloads_of_one_resource_never_have_the_same_time(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    host = FakeTransport({WANTED.path: BODY})
+    times: list[int] = []
+    async with open_loft(tmp_path, {"one.invalid": host}, LoftPlan(max_cache=1)) as loft:
+        for _ in range(3):  # within one second: the clock that jumps is another one
+            reader = await loft.library.obtain(WANTED.resource)
+            assert isinstance(reader, FlightReader)
+            times.append(reader.mtime_seconds)
+            await reader.flight.wait_settled()
+            reader.close()
+    assert len(set(times)) == 3
+    assert times[0] > time.time() - 60
