@@ -51,6 +51,13 @@ def ranked(
     return _newest_first(preferred, _strictly_newer(preferred, knowledge.values()))
 
 
+def strictly_newer(
+    hashes: Iterable[str], knowledge: Mapping[str, Mapping[str, Knowledge]]
+) -> frozenset[tuple[str, str]]:
+    """Return the pairs of hashes whose first is newer than their second by what servers know, whatever breaks ties."""
+    return _strictly_newer(sorted(set(hashes)), knowledge.values())
+
+
 def _newest_first(preferred: Iterable[str], newer: Collection[tuple[str, str]]) -> list[str]:
     """Return the hashes so that none comes after one that it is newer than, and else in the order of ``preferred``."""
     remaining = list(preferred)

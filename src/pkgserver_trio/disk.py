@@ -99,6 +99,15 @@ class Disk:
         """Set the access time of a file, keeping its modification time."""
         os.utime(path, ns=(atime_ns, path.stat().st_mtime_ns))
 
+    def append(self, path: Path, piece: bytes) -> None:
+        """Add `piece` to the end of a file, made if need be, durably."""
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self.write(fd, piece, 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
     def fsync(self, fd: int) -> None:
         """Make an open file's content durable."""
         os.fsync(fd)

@@ -3,27 +3,33 @@
 1. Every storage server is polled by a task of its own, so that one that hangs delays no news of another.
 2. A registry is decided anew whenever a poll brought news of it, by a task of its own; only servers that answered last
    time are heard.
-3. A head is published when its tarball is in the store. A head is taken only from a server that knows the published one
-   too: one that does not is behind, or has lost it, and following it would move clients backwards.
+3. A head is published when its tarball is in the store.
+4. Heads only move forward. A head is taken only from a server that knows the published one too: one that does not is
+   behind, or has lost it. One that was superseded before, or is listed with an earlier date, is not taken again. What
+   all servers have offered for long enough is taken all the same: it is meant.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
-from pkgserver_trio.consensus import Knowledge, ranked
 from pkgserver_trio.errors import ResourceUnavailableError
+from pkgserver_trio.head_choice import HeadChoice
+from pkgserver_trio.ledger import Adoption
 from pkgserver_trio.registry_list import parse_listing, render_listing
 from pkgserver_trio.registry_poll import Poll
 from pkgserver_trio.resource import Kind, Resource
+from pkgserver_trio.rollbacks import Rollbacks
 from pkgserver_trio.settings import AllRegistries, RegistryChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from pkgserver_trio.ledger import Ledger
     from pkgserver_trio.upstream import StorageServer
 
 
@@ -50,6 +56,8 @@ class Flavor:
         publish: Callable[[str, bytes], Awaitable[None]],
         listing: bytes | None,
         complained: set[str],
+        ledger: Ledger,
+        rollback_after_seconds: float,
     ) -> None:
         self.name = name
         self.polls = [Poll(server) for server in servers]
@@ -61,8 +69,10 @@ class Flavor:
         self._publish = publish
         self._publishing = trio.Lock()
         self._complained = complained  # names of the servers that were said to fail; shared by all flavors
-        self._refused, self._deciding = set[str](), set[str]()  # hashes; uuids
-        self._known: set[tuple[str, str]] = set()  # server and hash: what it once had, it has
+        self._deciding = set[str]()  # uuids
+        self._ledger = ledger
+        self.rollbacks = Rollbacks(rollback_after_seconds)
+        self._choice = HeadChoice(name, ledger, self.rollbacks)
         self._log = structlog.get_logger().bind(flavor=name or "(flavorless)")
 
     @property
@@ -85,6 +95,7 @@ class Flavor:
             news = await poll.ask(listing_name(self.name))
             self._complain(poll)
             for uuid, head in self._wanted(poll):
+                self._choice.hear(uuid, self.polls, self.published.get(uuid))
                 if (news or self.published.get(uuid) != head) and uuid not in self._deciding:
                     self._deciding.add(uuid)
                     nursery.start_soon(self._decide, uuid)
@@ -107,44 +118,28 @@ class Flavor:
 
     async def _decide(self, uuid: str) -> None:
         try:
-            await self._choose(uuid)
+            await self._follow(uuid)
+        except Exception:  # noqa: BLE001 # a defect must not end what is served; the next poll tries again
+            self._log.exception("defect while a registry was decided", registry=uuid)
         finally:
             self._deciding.discard(uuid)
 
-    async def _choose(self, uuid: str) -> None:
-        heard = [poll for poll in self.polls if not poll.error and uuid in poll.heads]
-        candidates = {poll.heads[uuid] for poll in heard}
-        published = self.published.get(uuid)
-        if candidates <= {published}:
-            return
-        asked = candidates if published is None else {*candidates, published}
-        knowledge = await self._ask_around(uuid, heard, asked) if len(asked) > 1 else {}
-        dates: dict[str, float | None] = {}
-        for poll in heard:
-            head = poll.heads[uuid]
-            dates[head] = max(poll.last_modified or 0, dates.get(head) or 0) or None
-        for head in ranked(candidates, knowledge, published=published, last_modified=dates):
-            if head == published or (self._moves_forward(uuid, head, knowledge) and await self._adopt(uuid, head)):
-                return
+    async def _follow(self, uuid: str) -> None:
+        ranking = await self._choice.rank(uuid, self.polls, self.published.get(uuid))
+        for head in ranking.forward:
+            if await self._adopt(uuid, head, ranking.dates[head]):
+                break
+        older = ranking.older_than(self.published.get(uuid))
+        if older:
+            await trio.to_thread.run_sync(self._ledger.pass_over, self.name, uuid, older, time.time())
 
-    def _moves_forward(self, uuid: str, head: str, knowledge: dict[str, dict[str, Knowledge]]) -> bool:
-        published = self.published.get(uuid)
-        knows_both = {published, head}
-        if published is None or any(
-            {known for known, answer in answers.items() if answer is Knowledge.YES} >= knows_both
-            for answers in knowledge.values()
-        ):
-            return True
-        if head not in self._refused:
-            self._refused.add(head)
-            self._log.warning("refused a head whose servers do not know the published one", registry=uuid, head=head)
-        return False
-
-    async def _adopt(self, uuid: str, head: str) -> bool:
+    async def _adopt(self, uuid: str, head: str, listed_seconds: float | None) -> bool:
         try:
             with trio.fail_after(_HOLD_SECONDS):
                 await self._hold(Resource(Kind.REGISTRY, head, uuid))
             async with self._publishing:
+                adoption = Adoption(head, time.time(), listed_seconds)
+                await trio.to_thread.run_sync(self._ledger.adopt, self.name, uuid, adoption)
                 listing = render_listing({**self.published, uuid: head})
                 await self._publish(listing_name(self.name), listing)
                 self.published[uuid] = head
@@ -153,24 +148,3 @@ class Flavor:
             return False
         self._log.info("published registry head", registry=uuid, head=head)
         return True
-
-    async def _ask_around(
-        self, uuid: str, heard: Sequence[Poll], hashes: Collection[str]
-    ) -> dict[str, dict[str, Knowledge]]:
-        """Ask the servers that are heard about every hash; only a yes is remembered."""
-        answers: dict[str, dict[str, Knowledge]] = {poll.server.name: {} for poll in heard}
-
-        async def ask(poll: Poll, tree_hash: str) -> None:
-            name = poll.server.name
-            knows: bool | None = poll.heads[uuid] == tree_hash or (name, tree_hash) in self._known
-            if not knows:
-                knows = await poll.server.has(Resource(Kind.REGISTRY, tree_hash, uuid).path)
-            if knows:
-                self._known.add((name, tree_hash))
-            answers[name][tree_hash] = Knowledge.UNKNOWN if knows is None else Knowledge.YES if knows else Knowledge.NO
-
-        async with trio.open_nursery() as nursery:
-            for poll in heard:
-                for tree_hash in hashes:
-                    nursery.start_soon(ask, poll, tree_hash)
-        return answers

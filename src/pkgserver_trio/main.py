@@ -30,6 +30,7 @@ from pkgserver_trio.errors import most_telling
 from pkgserver_trio.hashing import Hashing
 from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
+from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.library import Library
 from pkgserver_trio.logs import configure_logs
 from pkgserver_trio.registries import Registries
@@ -206,7 +207,16 @@ def _build_registries(settings: Settings, servers: tuple[StorageServer, ...], li
         choices=settings.registries,
         flavorless=settings.flavorless,
         period_seconds=settings.registry_update_period_seconds,
+        ledger=_open_ledger(Path(settings.storage_root) / "ledger.jsonl"),
+        rollback_after_seconds=settings.rollback_after_seconds,
     )
+
+
+def _open_ledger(path: Path) -> Ledger:
+    try:
+        return Ledger(path, Disk())
+    except OSError as error:
+        raise StartError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _open_verified(path: Path) -> Verified:

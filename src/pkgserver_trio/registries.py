@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pkgserver_trio.disk import Disk
+    from pkgserver_trio.ledger import Ledger
     from pkgserver_trio.settings import AllRegistries, RegistryChoice
     from pkgserver_trio.upstream import StorageServer
 
@@ -40,6 +41,8 @@ class Registries:
         choices: tuple[RegistryChoice, ...] | AllRegistries,
         flavorless: bool,
         period_seconds: float,
+        ledger: Ledger,
+        rollback_after_seconds: float,
     ) -> None:
         self._folder, self._disk, self._welcome = folder, disk, welcome
         flavor = partial(
@@ -50,6 +53,8 @@ class Registries:
             period_seconds=period_seconds,
             publish=self._publish,
             complained=set(),
+            ledger=ledger,
+            rollback_after_seconds=rollback_after_seconds,
         )
         names = ("",) if flavorless else FLAVORS
         self.flavors = {name: flavor(name, listing=self._read(listing_name(name))) for name in names}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from tests.fakes import Behaviour, FakeTransport, good
+from tests.fakes import MISSING, Behaviour, FakeTransport, good
 from tests.lofts import Tarball, open_loft, open_servers, registry_of
 
 from pkgserver_trio.disk import Disk
 from pkgserver_trio.errors import UpstreamFailedError
+from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.registries import Registries
 from pkgserver_trio.settings import AllRegistries, RegistryChoice
 
@@ -70,6 +72,7 @@ async def following(
     welcome: Callable[[Collection[Resource]], None] | None = None,
     choices: tuple[RegistryChoice, ...] | AllRegistries = ONLY_GENERAL,
     flavorless: bool = False,
+    rollback_after_seconds: float = 3600,
 ) -> AsyncIterator[Registries]:
     """Run the registries with a look every second, until the test is done with them."""
     folder = root / "static"
@@ -84,6 +87,8 @@ async def following(
             choices=choices,
             flavorless=flavorless,
             period_seconds=1,
+            ledger=Ledger(root / "ledger.jsonl", Disk()),
+            rollback_after_seconds=rollback_after_seconds,
         )
         nursery.start_soon(registries.run)
         yield registries
@@ -248,3 +253,100 @@ async def test_the_library_is_told_of_all_that_is_published_before_it_is_shown(
     async with following(tmp_path, {"one.invalid": FakeTransport()}, welcome=welcome):
         await trio.sleep(0.5)
         assert told[-1] == {NEW.resource.tree_hash}
+
+
+async def test_a_registry_goes_back_only_when_all_have_meant_it_for_long(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    one, two = server(OLD), server(OLD)
+    hosts = {"one.invalid": one, "two.invalid": two}
+    async with following(tmp_path, hosts, rollback_after_seconds=100) as registries:
+        for state, knows in ((OLD, ()), (NEW, (OLD,)), (OLD, (NEW,))):
+            one.files = server(state, knows=knows).files
+            await trio.sleep(5)
+        assert shown(registries) == listing(NEW)
+        assert registries.flavors["eager"].rollbacks.refused == {(GENERAL, "http://one.invalid"): 1}
+        await trio.sleep(200)
+        assert shown(registries) == listing(OLD), "nobody offers anything newer"
+        one.files = two.files = server(NEW, knows=(OLD,)).files
+        await trio.sleep(99)
+        assert shown(registries) == listing(OLD)
+        await trio.sleep(5)
+        assert shown(registries) == listing(NEW)
+
+
+async def test_as_long_as_one_server_offers_the_newer_head_nothing_goes_back(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    one, two = server(OLD), server(OLD)
+    hosts = {"one.invalid": one, "two.invalid": two}
+    async with following(tmp_path, hosts, rollback_after_seconds=100) as registries:
+        await trio.sleep(2)
+        one.files = two.files = server(NEW, knows=(OLD,)).files
+        await trio.sleep(2)
+        two.files = server(OLD, knows=(NEW,)).files
+        for _ in range(5):
+            await trio.sleep(60)
+            assert shown(registries) == listing(NEW)
+        one.script = {("GET", EAGER): Behaviour(status=500)}
+        await trio.sleep(90)
+        assert shown(registries) == listing(NEW)
+
+
+async def test_what_was_superseded_is_remembered_across_a_restart(tmp_path: Path, autojump_clock: MockClock) -> None:
+    host = server(OLD)
+    async with following(tmp_path, {"one.invalid": host}) as registries:
+        await trio.sleep(2)
+        host.files = server(NEW, knows=(OLD,)).files
+        await trio.sleep(2)
+        assert shown(registries) == listing(NEW)
+    host.files = server(OLD, knows=(NEW,)).files
+    async with following(tmp_path, {"one.invalid": host}) as registries:
+        await trio.sleep(600)
+        assert shown(registries) == listing(NEW)
+
+
+async def test_a_server_that_loses_a_registry_while_it_is_asked_about_it_does_no_harm(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    slow = Behaviour(delay_before_head=3)
+    fickle = FakeTransport(
+        {state.path: state.body for state in (OLD, NEW)},
+        {("GET", EAGER): [good(listing(NEW)), good(b"<!DOCTYPE html>")], ("HEAD", OLD.path): slow},
+    )
+    async with following(tmp_path, {"one.invalid": server(OLD), "fickle.invalid": fickle}) as registries:
+        await trio.sleep(8)
+        assert shown(registries) is not None
+
+
+@pytest.mark.parametrize("denies", [True, False])
+async def test_a_stale_list_of_a_server_that_has_moved_on_moves_nobody_back(
+    tmp_path: Path, autojump_clock: MockClock, *, denies: bool
+) -> None:
+    one, two = server(OLD), server(OLD)
+    async with following(tmp_path, {"one.invalid": one, "two.invalid": two}) as registries:
+        await trio.sleep(2)
+        one.files = two.files = server(NEW, knows=(OLD,)).files
+        await trio.sleep(2)
+        assert shown(registries) == listing(NEW)
+        one.script = {("HEAD", OLD.path): MISSING} if denies else {("GET", EAGER): Behaviour(status=500)}
+        two.files = server(OLD, knows=(NEW,)).files
+        await trio.sleep(100)
+        assert shown(registries) == listing(NEW)
+
+
+async def test_a_list_with_an_earlier_date_moves_nobody_back(tmp_path: Path, autojump_clock: MockClock) -> None:
+    def dated(state: Tarball, date: str) -> dict[tuple[str, str], Behaviour]:
+        answer = replace(good(listing(state)), headers={"last-modified": f"Thu, 0{date} Jan 2026 00:00:00 GMT"})
+        return {("GET", EAGER): answer}
+
+    host = server(NEW, knows=(OLD, NEWER))
+    host.script = dated(NEW, "2")
+    async with following(tmp_path, {"one.invalid": host}) as registries:
+        await trio.sleep(2)
+        host.script = dated(OLD, "1")
+        await trio.sleep(10)
+        assert shown(registries) == listing(NEW), "never seen before, yet older"
+        host.script = dated(NEWER, "3")
+        await trio.sleep(2)
+        assert shown(registries) == listing(NEWER)

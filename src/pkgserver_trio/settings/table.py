@@ -59,6 +59,15 @@ class Settings(InheritedSettings):
             "The registries to serve; `*` is all that are listed. One without an origin is not checked against it.",
         ),
     ] = field(repr=False)
+    rollback_after_seconds: Annotated[
+        float,
+        Setting(
+            "PKGSERVER_ROLLBACK_AFTER_SECONDS",
+            seconds(1, 864_000),
+            "3600",
+            "How long all storage servers have to offer an older registry before it is taken back on purpose.",
+        ),
+    ]
     keep_free_bytes: Annotated[
         int, Setting("PKGSERVER_KEEP_FREE", size(0), "3GiB", "Disk space that the cache leaves free.")
     ]

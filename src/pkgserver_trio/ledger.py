@@ -1,0 +1,102 @@
+"""What was published when, and what was passed over: so that no registry moves back, not even after a restart.
+
+A text file, a JSON object on each line, only ever appended to: kill -9 can cost its last line, and an operator can read
+it. What cannot be read of it is left out. Synchronous and thread-safe; every call may block and may raise OSError.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pkgserver_trio.disk import Disk
+
+_PUBLISHED: Final = "published"
+_PASSED_OVER: Final = "passed over"
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """The head that is published; times are Unix seconds: of the adoption, and of the list that offered it."""
+
+    head: str
+    seconds: float
+    listed_seconds: float | None
+
+
+class Ledger:
+    """All flavors' registries, in the file at `path`. Raises OSError when it is there and cannot be read."""
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self._path, self._disk = path, disk
+        self._lock = threading.Lock()
+        self._adoptions: dict[tuple[str, str], Adoption] = {}
+        self._superseded: dict[tuple[str, str], set[str]] = {}
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        for line in lines:
+            self._read(line)
+
+    def adoption(self, flavor: str, uuid: str) -> Adoption | None:
+        """Return what was published last, and when."""
+        return self._adoptions.get((flavor, uuid))
+
+    def is_superseded(self, flavor: str, uuid: str, head: str) -> bool:
+        """Tell whether there was, or is, something newer than this head."""
+        return head in self._superseded.get((flavor, uuid), ())
+
+    def adopt(self, flavor: str, uuid: str, adoption: Adoption) -> None:
+        """Note, durably, that a head is published now; the one before it is superseded."""
+        with self._lock:
+            self._write(_PUBLISHED, flavor, uuid, [adoption])
+            self._enter(flavor, uuid, adoption)
+
+    def pass_over(self, flavor: str, uuid: str, heads: Iterable[str], seconds: float) -> None:
+        """Note, durably, that these heads are older than the published one."""
+        with self._lock:
+            new = [head for head in heads if not self.is_superseded(flavor, uuid, head)]
+            if new:
+                self._write(_PASSED_OVER, flavor, uuid, [Adoption(head, seconds, None) for head in new])
+                self._superseded.setdefault((flavor, uuid), set()).update(new)
+
+    def _enter(self, flavor: str, uuid: str, adoption: Adoption) -> None:
+        superseded = self._superseded.setdefault((flavor, uuid), set())
+        before = self._adoptions.get((flavor, uuid))
+        if before is not None:
+            superseded.add(before.head)
+        superseded.discard(adoption.head)
+        self._adoptions[flavor, uuid] = adoption
+
+    def _write(self, event: str, flavor: str, uuid: str, adoptions: Iterable[Adoption]) -> None:
+        lines = ""
+        for adoption in adoptions:
+            entry = {
+                "time": datetime.fromtimestamp(adoption.seconds, UTC).isoformat(timespec="milliseconds"),
+                "event": event,
+                "flavor": flavor,
+                "registry": uuid,
+                "hash": adoption.head,
+                "listed": adoption.listed_seconds,
+            }
+            lines += f"\n{json.dumps(entry)}\n"  # the line before may be one that a power cut left without its end
+        self._disk.append(self._path, lines.encode())
+
+    def _read(self, line: bytes) -> None:
+        try:
+            entry: dict[str, Any] = json.loads(line)
+            seconds = datetime.fromisoformat(entry["time"]).timestamp()
+            flavor, uuid, head = str(entry["flavor"]), str(entry["registry"]), str(entry["hash"])
+            listed = None if entry["listed"] is None else float(entry["listed"])
+            event = entry["event"]
+        except (ValueError, KeyError, TypeError):
+            return
+        if event == _PUBLISHED:
+            self._enter(flavor, uuid, Adoption(head, seconds, listed))
+        else:
+            self._superseded.setdefault((flavor, uuid), set()).add(head)
