@@ -55,4 +55,4 @@ def parse_range(header: str | None, size: int) -> ByteRange | None:
 def is_rest(content_range: str | None, start: int) -> bool:
     """Tell whether a 206 with this ``Content-Range`` holds all from byte ``start`` on."""
     match = _CONTENT_RANGE.fullmatch((content_range or "").strip(" \t"))
-    return match is not None and int(match[1]) == start and int(match[2]) + 1 == int(match[3])
+    return match is not None and start == int(match[1]) <= int(match[2]) == int(match[3]) - 1

@@ -25,6 +25,7 @@ _GZIP_WBITS: Final = 31
 _MAGIC: Final = b"\x1f\x8b"
 _FIXED_BYTES: Final = 10
 _FHCRC, _FEXTRA, _FNAME, _FCOMMENT = 2, 4, 8, 16
+_RESERVED: Final = 0xE0
 _UNSEEN: Final = 1 << 40  # where a text ends whose end has not arrived
 _MAX_HEADER_BYTES: Final = 1 << 17  # room for the longest extra field, and for names as long again
 
@@ -139,6 +140,8 @@ def _is_whole(header: bytes) -> bool:
     if len(header) < _FIXED_BYTES:
         return False
     flags, stop = header[3], _FIXED_BYTES
+    if flags & _RESERVED:  # isal would read on, though nobody knows what is there
+        raise TarballError("the gzip stream is damaged: its header has reserved flags")
     if flags & _FEXTRA:
         stop += 2 + int.from_bytes(header[stop : stop + 2], "little")
     for text in (_FNAME, _FCOMMENT):

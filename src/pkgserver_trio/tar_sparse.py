@@ -5,9 +5,11 @@
     0.0, 0.1 the pax header: pairs of records, or one list
     1.0      the first blocks of the content, as lines of text
 
-Rule 1: A map is a list of offsets and lengths; it is in order, within the file, and says of all stored bytes where they
-        go. What is not is refused.
-Rule 2: Holes cost their sender nothing and their reader time, so the caller bounds ``size_bytes`` before it writes.
+Rule 1: A map is a list of offsets and lengths; it is in order, ends where the file ends, and says of all stored bytes
+        where they go. What is not is refused.
+Rule 2: Every part but the last is stored in whole blocks. Writers know no others, and readers disagree on those: GNU
+        tar looks for the next part at the next block, others look right behind.
+Rule 3: Holes cost their sender nothing and their reader time, so the caller bounds ``size_bytes`` before it writes.
 """
 
 from __future__ import annotations
@@ -56,6 +58,10 @@ class SparseMap(NamedTuple):
             raise TarballError("the map of a sparse file is out of order, or leads out of the file")
         if sum(length for _, length in parts) != self.stored_bytes - map_bytes:
             raise TarballError("the map of a sparse file does not fit what is stored of it")
+        if edges[-1] != self.size_bytes:
+            raise TarballError("the map of a sparse file ends before the file")
+        if any(length % BLOCK for length in [length for _, length in parts if length][:-1]):
+            raise TarballError("a part of a sparse file, and not its last, is stored in no whole blocks")
         return self._replace(parts=parts)
 
 
@@ -156,8 +162,7 @@ def parse_pax_map(words: Mapping[bytes, bytes], stored_bytes: int) -> SparseMap:
         return SparseMap(_parse_decimal(words.get(b"GNU.sparse.realsize", b"")), stored_bytes)
     if version[0] != b"0":
         raise TarballError(f"a sparse file in an unknown dialect: {shown(b'.'.join(version))}")
-    listed = words.get(b"GNU.sparse.map", b"")
-    numbers = [_parse_decimal(word) for word in listed.split(b",")] if listed else []
+    numbers = [_parse_decimal(word) for word in words.get(b"GNU.sparse.map", b"").split(b",")]
     return SparseMap(_parse_decimal(words.get(b"GNU.sparse.size", b"")), stored_bytes).with_parts(numbers)
 
 

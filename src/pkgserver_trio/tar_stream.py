@@ -153,9 +153,10 @@ class TarStream:
             self._begin_member(header, bytes(blocks))
 
     def _begin_member(self, header: Header, old_map: bytes = b"") -> None:
-        words = self._globals | self._overrides
-        self._overrides = {}
-        if words:
+        words: Mapping[bytes, bytes] = {}
+        if self._globals or self._overrides:
+            words = self._globals | self._overrides
+            self._overrides = {}
             header = header.renamed(words)
         path, kind = header.path, header.kind
         in_folder_style = path.rpartition(b"/")[2] in (b"", b".")
@@ -164,7 +165,7 @@ class TarStream:
         elif in_folder_style:
             raise TarballError(f"{shown(path)} is empty, or named like a directory but is none")
         elif kind in b"0\x007S":  # 7: "contiguous", a regular file to everyone
-            self._begin_file(header, _sparse_map(header, words, old_map))
+            self._begin_file(header, _sparse_map(header, words, old_map) if words or old_map else None)
             return
         else:
             self._begin_link(header)

@@ -186,7 +186,7 @@ def with_holes(kind: str, blocks: bytes, words: Mapping[str, bytes], stored: byt
         return spread(numbers, decimal(words.get("GNU.sparse.realsize", b"")), stored[end:])
     demand(major == b"0", "sparse version")
     text = words.get("GNU.sparse.map", b"")
-    numbers = [decimal(word) for word in text.split(b",")] if text else []
+    numbers = [decimal(word) for word in text.split(b",")]
     return spread(numbers, decimal(words.get("GNU.sparse.size", b"")), stored)
 
 
@@ -196,10 +196,11 @@ def spread(numbers: list[int], size: int, stored: bytes) -> bytes:
     while numbers:
         offset, length, *numbers = numbers
         demand(len(content) <= offset <= offset + length <= size and length <= len(stored), "sparse map")
+        demand(length % 512 == 0 or not any(numbers[1::2]), "half a block, and not the last")
         content = content.ljust(offset, b"\0") + stored[:length]
         stored = stored[length:]
-    demand(not stored, "more than the map says")
-    return content.ljust(size, b"\0")
+    demand(not stored and len(content) == size, "more than the map says, or less")
+    return content
 
 
 def check_name(name: bytes) -> None:

@@ -67,6 +67,14 @@ def test_files_sort_before_folders_of_the_same_beginning_only_where_git_sorts_th
     assert hashes_of(packed) == TreeHashes(git.tree_hash(tree), reference(tree)[1].hex())
 
 
+def test_a_tree_may_be_called_by_either_of_its_hashes_and_no_other() -> None:
+    hashes = hashes_of_members(tarballs.directory(b"a"))
+    assert hashes.skip_empty != hashes.with_empty
+    assert hashes.include(hashes.skip_empty)
+    assert hashes.include(hashes.with_empty)
+    assert not hashes.include("0" * 40)
+
+
 def test_an_empty_archive_is_gits_empty_tree() -> None:
     assert hashes_of_members() == TreeHashes(EMPTY_TREE, EMPTY_TREE)
     assert hashes_of_members(tarballs.directory(b"./")) == TreeHashes(EMPTY_TREE, EMPTY_TREE)

@@ -85,7 +85,12 @@ PAX: Final = {
     ),
     "words that are not ours": Oddity(
         pax(
-            {b"mtime": b"-1.5", b"uid": b"9" * 30, b"SCHILY.xattr.user.x": b"a=b\0\n", b"LIBARCHIVE.creationtime": b"1"}
+            {
+                b"mtime": b"-1.5",
+                b"uid": b"4294967295",
+                b"SCHILY.xattr.user.x": b"a=b\0\n",
+                b"LIBARCHIVE.creationtime": b"1",
+            }
         )
         + file(b"f", b"x"),
         {"f": X},

@@ -55,5 +55,7 @@ UNPACKABLE: Final[Mapping[str, bytes]] = {
     "zstd": b"\x28\xb5\x2f\xfd" + bytes(30),
     "zeros before gzip": bytes(10) + gzipped(ARCHIVE),
     "gzip of an endless name": b"\x1f\x8b\x08\x08" + b"n" * (1 << 18),
+    "gzip of a wrong header checksum": packed_with(ARCHIVE, head(FHCRC)[:-1] + b"?"),
+    "gzip of a flag that is reserved": packed_with(ARCHIVE, head(32)),
     "gzip of another method": packed_with(ARCHIVE, head(method=7)),
 }

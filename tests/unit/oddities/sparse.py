@@ -15,6 +15,12 @@ Parts = tuple[tuple[int, bytes], ...]
 """What is stored of a file: each part's offset and its bytes."""
 
 
+def in_blocks(count: int) -> tuple[Parts, int]:
+    """A file of as many parts, each a block, and a hole behind each."""
+    parts = tuple((place * 1024, b"%03d." % place * (BLOCK // 4)) for place in range(count))
+    return (*parts, (count * 1024, b"")), count * 1024
+
+
 def content(parts: Parts, size: int) -> bytes:
     whole = bytearray(size)
     for offset, part in parts:
@@ -54,9 +60,10 @@ def pax_0_0(parts: Parts, size: int) -> bytes:
 
 def pax_0_1(parts: Parts, size: int) -> bytes:
     listed = b",".join(b"%d" % number for number in numbers(parts))
-    words = {b"GNU.sparse.size": b"%d" % size, b"GNU.sparse.name": b"f", b"GNU.sparse.map": listed}
+    words = {b"GNU.sparse.size": b"%d" % size, b"GNU.sparse.numblocks": b"%d" % len(parts), b"GNU.sparse.map": listed}
     member = header(b"./GNUSparseFile.1/f", size=len(stored(parts)))
-    return pax({**words, b"path": b"./GNUSparseFile.1/f"}) + member + padded(stored(parts))
+    names = {b"GNU.sparse.name": b"f", b"path": b"./GNUSparseFile.1/f"}
+    return pax(words | names) + member + padded(stored(parts))
 
 
 def pax_1_0(parts: Parts, size: int, *, lines: Sequence[bytes] = ()) -> bytes:
@@ -72,14 +79,14 @@ def header_1_0(size: int) -> dict[bytes, bytes]:
 
 
 LAYOUTS: Final[Mapping[str, tuple[Parts, int]]] = {
-    "a hole at both ends": (((1000, b"x" * 700), (5000, b"y")), 9000),
-    "a last part of nothing": (((0, b"x" * BLOCK), (4096, b"y" * 10), (9000, b"")), 9000),
+    "a hole in front": (((1000, b"x" * BLOCK), (5000, b"y")), 5001),
+    "a hole at the end": (((0, b"x" * BLOCK), (4096, b"y" * 10), (9000, b"")), 9000),
+    "a part of nothing between": (((0, b"x" * BLOCK), (4096, b""), (8192, b"y")), 8193),
     "nothing but a hole": (((9000, b""),), 9000),
-    "no part": ((), 9000),
-    "no hole": (((0, b"x" * 600), (600, b"y")), 601),
-    "nothing at all": ((), 0),
-    "parts for a block more": (tuple((place * 100, b"%02d" % place) for place in range(25)), 3000),
-    "parts for many blocks": (tuple((place * 100, b"%03d" % place) for place in range(150)), 15000),
+    "no hole": (((0, b"x" * 2 * BLOCK), (2 * BLOCK, b"y")), 2 * BLOCK + 1),
+    "nothing at all": (((0, b""),), 0),
+    "parts for a block more": in_blocks(24),
+    "parts for many blocks": in_blocks(149),
 }
 DIALECTS: Final = {"old GNU": old, "pax 0.0": pax_0_0, "pax 0.1": pax_0_1, "pax 1.0": pax_1_0}
 
@@ -89,12 +96,10 @@ SPARSE: Final[Mapping[str, Oddity]] = {
     for name, layout in LAYOUTS.items()
 } | {
     "old GNU: a long name": Oddity(
-        extension(b"L", b"d/" * 100 + b"f\0") + old(((3, b"abc"),), 9),
-        nested("d/" * 100 + "f", File(content(((3, b"abc"),), 9))),
+        extension(b"L", b"d/" * 100 + b"f\0") + old(((3, b"abc"),), 6),
+        nested("d/" * 100 + "f", File(b"\0\0\0abc")),
     ),
-    "old GNU: numbers in base 256": Oddity(
-        old(((3, b"abc"),), 9, base_256=True), {"f": File(content(((3, b"abc"),), 9))}
-    ),
+    "old GNU: numbers in base 256": Oddity(old(((3, b"abc"),), 6, base_256=True), {"f": File(b"\0\0\0abc")}),
 }
 
 FAR: Final = 1 << 40
@@ -104,10 +109,14 @@ UNREADABLE: Final[Mapping[str, tuple[bytes, str]]] = {
     "a part behind the end": (pax_1_0(((900, b"x"),), 900), "out of order"),
     "a map of less than is stored": (pax_1_0(((1, b"xy"),), 9, lines=[b"1\n1\n1\n"]), "does not fit"),
     "a map of more than is stored": (pax_1_0(((1, b"x"),), 9, lines=[b"1\n1\n2\n"]), "does not fit"),
+    "a map that ends early": (old(((0, b"x"),), 900), "ends before the file"),
+    "a map of nothing, for a file": (old((), 900), "ends before the file"),
+    "a part of less than a block": (pax_0_0(((0, b"x"), (BLOCK, b"y")), BLOCK + 1), "in no whole blocks"),
     "an offset without a length": (
         pax({b"GNU.sparse.map": b"1", b"GNU.sparse.size": b"9"}) + header(b"f"),
         "out of order",
     ),
+    "an empty map": (pax({b"GNU.sparse.map": b"", b"GNU.sparse.size": b"0"}) + header(b"f"), "is none: b''"),
     "a map in letters": (pax({b"GNU.sparse.map": b"1,x", b"GNU.sparse.size": b"9"}) + header(b"f"), "b'x'"),
     "no size": (pax({b"GNU.sparse.map": b"1,0"}) + header(b"f"), "a number of a sparse file is none: b''"),
     "a dialect of the future": (
