@@ -20,7 +20,7 @@ import trio
 from pkgserver_trio.errors import ResourceUnavailableError
 from pkgserver_trio.head_choice import HeadChoice
 from pkgserver_trio.ledger import Adoption
-from pkgserver_trio.registry_list import parse_listing, render_listing
+from pkgserver_trio.registry_list import listing_name, parse_listing, render_listing
 from pkgserver_trio.registry_poll import Poll
 from pkgserver_trio.resource import Kind, Resource
 from pkgserver_trio.rollbacks import Rollbacks
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 
 #: How long a new head is waited for before others are considered; its download goes on, and can be joined again.
 _HOLD_SECONDS = 60
-
-
-def listing_name(flavor: str) -> str:
-    """Return the name of a flavor's listing, in `static/` and in URLs; the flavorless list has the empty name."""
-    return f"registries.{flavor}" if flavor else "registries"
 
 
 class Flavor:
@@ -60,7 +55,7 @@ class Flavor:
         rollback_after_seconds: float,
     ) -> None:
         self.name = name
-        self.polls = [Poll(server) for server in servers]
+        self.polls = [Poll(server, name) for server in servers]
         self._hold = hold
         self._chosen = None if isinstance(choices, AllRegistries) else {choice.uuid for choice in choices}
         before = parse_listing(listing or b"").heads.items()
@@ -92,17 +87,36 @@ class Flavor:
 
     async def _keep_asking(self, poll: Poll, nursery: trio.Nursery) -> None:
         while True:
-            news = await poll.ask(listing_name(self.name))
+            news = await poll.ask()
             self._complain(poll)
             for uuid, head in self._wanted(poll):
-                self._choice.hear(uuid, self.polls, self.published.get(uuid))
+                self._choice.hear(uuid, self.heard(), self.published.get(uuid))
                 if (news or self.published.get(uuid) != head) and uuid not in self._deciding:
                     self._deciding.add(uuid)
                     nursery.start_soon(self._decide, uuid)
             await trio.sleep(self._period_seconds)
 
+    def heard(self) -> list[Poll]:
+        """Return the polls that count: those that answered last time.
+
+        The one list of a server without flavors is that of the most eager. For any other flavor it counts only if no
+        server is known to have flavors.
+        """
+        with_flavors = any(poll.has_flavors for poll in self.polls)
+        only_flavored = with_flavors and self.name not in {"", "eager"}
+        return [poll for poll in self.polls if not poll.error and (poll.has_flavors or not only_flavored)]
+
+    def unknown(self, poll: Poll) -> int:
+        """Return how many registries a server lists that are not chosen."""
+        return sum(not self._is_chosen(uuid) for uuid in poll.heads)
+
     def _complain(self, poll: Poll) -> None:
         name = poll.server.name
+        ignored = {"malformed lines": poll.malformed, "registries that are not served": self.unknown(poll)}
+        for what, count in ignored.items():
+            if count and f"{name} {what}" not in self._complained:
+                self._complained.add(f"{name} {what}")
+                self._log.info("storage server lists what is ignored", server=name, what=what, count=count)
         if poll.failing and name not in self._complained:
             self._complained.add(name)
             self._log.warning("storage server gives no registries", server=name, error=poll.error)
@@ -111,7 +125,9 @@ class Flavor:
             self._log.info("storage server gives registries again", server=name)
 
     def _wanted(self, poll: Poll) -> list[tuple[str, str]]:
-        return [] if poll.error else [(uuid, head) for uuid, head in poll.heads.items() if self._is_chosen(uuid)]
+        if not any(poll is heard for heard in self.heard()):
+            return []
+        return [(uuid, head) for uuid, head in poll.heads.items() if self._is_chosen(uuid)]
 
     def _is_chosen(self, uuid: str) -> bool:
         return self._chosen is None or uuid in self._chosen
@@ -125,7 +141,7 @@ class Flavor:
             self._deciding.discard(uuid)
 
     async def _follow(self, uuid: str) -> None:
-        ranking = await self._choice.rank(uuid, self.polls, self.published.get(uuid))
+        ranking = await self._choice.rank(uuid, self.heard(), self.published.get(uuid))
         for head in ranking.forward:
             if await self._adopt(uuid, head, ranking.dates[head]):
                 break

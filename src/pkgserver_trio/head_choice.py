@@ -62,11 +62,11 @@ class HeadChoice:
         self._log = structlog.get_logger().bind(flavor=flavor or "(flavorless)")
 
     def hear(self, uuid: str, polls: Iterable[Poll], published: str | None) -> None:
-        """Take in what the servers offer now."""
+        """Take in what the servers that count offer now."""
         self._rollbacks.hear(uuid, _by_server(_offers(uuid, polls)), published, trio.current_time())
 
     async def rank(self, uuid: str, polls: Iterable[Poll], published: str | None) -> Ranking:
-        """Rank what the servers offer now, after asking them what they know."""
+        """Rank what the servers that count offer now, after asking them what they know."""
         offers = _offers(uuid, polls)  # now: the polls go on while servers are asked
         heads = {offer.head for offer in offers}
         if any(self._rollbacks.is_meant(uuid, head, trio.current_time()) for head in heads - {published}):
@@ -121,8 +121,7 @@ class HeadChoice:
 
 
 def _offers(uuid: str, polls: Iterable[Poll]) -> list[Offer]:
-    heard = [poll for poll in polls if not poll.error and uuid in poll.heads]
-    return [Offer(poll.server, poll.heads[uuid], poll.last_modified) for poll in heard]
+    return [Offer(poll.server, poll.heads[uuid], poll.last_modified) for poll in polls if uuid in poll.heads]
 
 
 def _by_server(offers: Iterable[Offer]) -> dict[str, str]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from pkgserver_trio.flavor import Flavor, listing_name
-from pkgserver_trio.registry_list import parse_listing
+from pkgserver_trio.flavor import Flavor
+from pkgserver_trio.registry_list import FLAVORS, listing_name, parse_listing
 from pkgserver_trio.resource import Kind, Resource
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from pkgserver_trio.ledger import Ledger
     from pkgserver_trio.settings import AllRegistries, RegistryChoice
     from pkgserver_trio.upstream import StorageServer
-
-FLAVORS = ("conservative", "eager")
 
 
 class Registries:

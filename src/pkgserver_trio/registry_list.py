@@ -12,7 +12,13 @@ from pkgserver_trio.resource import Kind, Resource
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+FLAVORS = ("conservative", "eager")
 MAX_LISTING_BYTES = 1 << 20  # some 10,000 registries; a body that is longer is no listing
+
+
+def listing_name(flavor: str) -> str:
+    """Return the name of a flavor's listing, in ``static/`` and in URLs; the flavorless list has the empty name."""
+    return f"registries.{flavor}" if flavor else "registries"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from tests.fakes import MISSING, Behaviour, FakeTransport, good
 from tests.lofts import Tarball, open_loft, open_servers, registry_of
 
@@ -73,6 +74,7 @@ async def following(
     choices: tuple[RegistryChoice, ...] | AllRegistries = ONLY_GENERAL,
     flavorless: bool = False,
     rollback_after_seconds: float = 3600,
+    period_seconds: float = 1,
 ) -> AsyncIterator[Registries]:
     """Run the registries with a look every second, until the test is done with them."""
     folder = root / "static"
@@ -86,7 +88,7 @@ async def following(
             welcome=welcome or welcomed_by_nobody,
             choices=choices,
             flavorless=flavorless,
-            period_seconds=1,
+            period_seconds=period_seconds,
             ledger=Ledger(root / "ledger.jsonl", Disk()),
             rollback_after_seconds=rollback_after_seconds,
         )
@@ -350,3 +352,93 @@ async def test_a_list_with_an_earlier_date_moves_nobody_back(tmp_path: Path, aut
         host.script = dated(NEWER, "3")
         await trio.sleep(2)
         assert shown(registries) == listing(NEWER)
+
+
+def flavorless(*states: Tarball, knows: tuple[Tarball, ...] = ()) -> FakeTransport:
+    return FakeTransport({"/registries": listing(*states)} | {state.path: state.body for state in (*states, *knows)})
+
+
+async def test_a_server_without_flavors_feeds_both_with_one_request_each(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    host = flavorless(NEW)
+    async with following(tmp_path, {"one.invalid": host}) as registries:
+        await trio.sleep(40.5)
+        assert shown(registries) == shown(registries, "conservative") == listing(NEW)
+        lately = [request for request in host.seen if request.time > 10]
+        assert {(request.method, request.path) for request in lately} == {("GET", "/registries")}
+        assert len(lately) == 2 * 30
+        assert all("if-none-match" in request.headers for request in lately)
+
+
+async def test_beside_servers_with_flavors_one_without_is_heard_for_the_eager_one_only(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    plain = flavorless(NEWER, knows=(NEW, OLD))
+    async with following(tmp_path, {"one.invalid": server(OLD), "plain.invalid": plain}) as registries:
+        await trio.sleep(5)
+        assert shown(registries) == listing(NEWER)
+        assert shown(registries, "conservative") == listing(OLD)
+
+
+async def test_a_server_may_lose_its_flavors_and_get_them_back(tmp_path: Path, autojump_clock: MockClock) -> None:
+    host = server(OLD)
+    async with following(tmp_path, {"one.invalid": host}) as registries:
+        await trio.sleep(5)
+        host.files = flavorless(NEW, knows=(OLD,)).files
+        await trio.sleep(65)
+        assert shown(registries) == shown(registries, "conservative") == listing(NEW)
+        host.files = server(NEWER, knows=(NEW,)).files
+        await trio.sleep(65)
+        assert shown(registries) == shown(registries, "conservative") == listing(NEWER)
+
+
+async def test_a_list_that_is_only_missing_is_replaced_by_no_other(tmp_path: Path, autojump_clock: MockClock) -> None:
+    host = server(OLD)
+    host.files = {EAGER: listing(OLD), "/registries": listing(OLD), OLD.path: OLD.body}
+    async with following(tmp_path, {"one.invalid": host}) as registries:
+        await trio.sleep(200)
+        assert shown(registries) == listing(OLD)
+        assert shown(registries, "conservative") is None
+
+
+async def test_what_is_ignored_in_a_list_is_told_once(tmp_path: Path, autojump_clock: MockClock) -> None:
+    host = server(NEW, MINE)
+    host.files = {**host.files, EAGER: listing(NEW, MINE) + b"/registry/nonsense\n"}
+    with capture_logs() as lines:
+        async with following(tmp_path, {"one.invalid": host}) as registries:
+            await trio.sleep(100)
+            (poll,) = registries.flavors["eager"].polls
+            assert (poll.malformed, registries.flavors["eager"].unknown(poll)) == (1, 1)
+            assert shown(registries) == listing(NEW)
+    ignored = [line for line in lines if line["event"] == "storage server lists what is ignored"]
+    assert sorted(line["what"] for line in ignored) == ["malformed lines", "registries that are not served"]
+
+
+async def test_a_day_with_all_servers_down_changes_nothing_but_the_age(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    host = server(NEW)
+    async with following(tmp_path, {"one.invalid": host}, period_seconds=60) as registries:
+        await trio.sleep(5)
+        succeeded = registries.flavors["eager"].polls[0].succeeded
+        host.script = lambda _: Behaviour(connect="refuse")
+        await trio.sleep(25 * 3600)
+        (poll,) = registries.flavors["eager"].polls
+        assert shown(registries) == listing(NEW)
+        assert (poll.succeeded, poll.failing) == (succeeded, True)
+
+
+async def test_a_defect_in_a_decision_is_told_and_ends_nothing(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = server(OLD)
+    with capture_logs() as lines:
+        async with following(tmp_path, {"one.invalid": host}) as registries:
+            with monkeypatch.context() as patch:
+                patch.setattr("pkgserver_trio.head_choice.ranked", None)
+                await trio.sleep(3)
+            assert shown(registries) is None
+            await trio.sleep(2)
+            assert shown(registries) == listing(OLD)
+    assert any(line["log_level"] == "error" for line in lines)

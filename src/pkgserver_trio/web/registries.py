@@ -7,8 +7,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from pkgserver_trio.flavor import listing_name
-from pkgserver_trio.registry_list import chosen_flavor
+from pkgserver_trio.registry_list import chosen_flavor, listing_name
 from pkgserver_trio.validators import is_not_modified
 from pkgserver_trio.web import answers
 
