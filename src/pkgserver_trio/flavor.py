@@ -79,6 +79,11 @@ class Flavor:
         """Return the registries that are published."""
         return [Resource(Kind.REGISTRY, head, uuid) for uuid, head in self.published.items()]
 
+    def adopted_seconds(self, uuid: str) -> float | None:
+        """Return when the published head of a registry was adopted, in Unix seconds; None when that is not known."""
+        adoption = self._ledger.adoption(self.name, uuid)
+        return adoption.seconds if adoption is not None and adoption.head == self.published.get(uuid) else None
+
     async def run(self) -> None:
         """Follow the storage servers for ever."""
         async with trio.open_nursery() as nursery:

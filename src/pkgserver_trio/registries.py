@@ -6,12 +6,14 @@ What is published is on disk before it is served, and is served again after a re
 from __future__ import annotations
 
 import contextlib
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from pkgserver_trio.flavor import Flavor
+from pkgserver_trio.ledger import Adoption
 from pkgserver_trio.registry_list import FLAVORS, listing_name, parse_listing
 from pkgserver_trio.resource import Kind, Resource
 
@@ -42,7 +44,7 @@ class Registries:
         ledger: Ledger,
         rollback_after_seconds: float,
     ) -> None:
-        self._folder, self._disk, self._welcome = folder, disk, welcome
+        self._folder, self._disk, self._welcome, self._ledger = folder, disk, welcome, ledger
         flavor = partial(
             Flavor,
             servers=servers,
@@ -60,9 +62,18 @@ class Registries:
     async def run(self) -> None:
         """Keep every flavor up to date, each on its own."""
         self._welcome(self._heads())
+        await trio.to_thread.run_sync(self._date_what_is_undated)
         async with trio.open_nursery() as nursery:
             for flavor in self.flavors.values():
                 nursery.start_soon(flavor.run, name=f"registries {flavor.name}")
+
+    def _date_what_is_undated(self) -> None:
+        """Enter what another server has published, or this one before it had a ledger, as adopted now."""
+        for name, flavor in self.flavors.items():
+            for uuid, head in flavor.published.items():
+                if self._ledger.adoption(name, uuid) is None:
+                    with contextlib.suppress(OSError):  # its age stays unknown
+                        self._ledger.adopt(name, uuid, Adoption(head, time.time(), None))
 
     def _read(self, name: str) -> bytes | None:
         try:
