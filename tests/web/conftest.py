@@ -59,3 +59,9 @@ async def serve(nursery: trio.Nursery, tmp_path: Path) -> AsyncIterator[Serve]:
 async def site(serve: Serve, sample: Sample) -> Site:
     """Give a server in front of the sample."""
     return await serve(files=sample.files)
+
+
+@pytest.fixture
+async def ready(serve: Serve, sample: Sample) -> Site:
+    """Give a server in front of the sample that has registries to serve."""
+    return await serve(files=sample.files, ready=True)

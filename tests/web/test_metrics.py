@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from prometheus_client.parser import text_string_to_metric_families
 from tests.web.site import until
 
+from pkgserver_trio.demo.sample import build_sample
+
 if TYPE_CHECKING:
     from tests.web.site import Serve, Site
 
@@ -36,15 +38,13 @@ async def test_each_registry_has_an_age_and_who_listed_it_when(ready: Site, samp
 
 
 async def test_a_head_that_moves_back_is_counted_and_told(serve: Serve, sample: Sample) -> None:
-    older = next(path for path in sample.files if path.startswith("/registry/") and path != sample.registry.path)
-    listings = [f"/registries{flavor}" for flavor in (".eager", ".conservative")]
-    old = {**sample.files, **{path: f"{older}\n".encode() for path in listings}}
-    site = await serve(files=old, ready=True)
-    site.upstream.files = sample.files
-    head = sample.registry.tree_hash
+    newer = build_sample(generation=2)
+    site = await serve(files=sample.files, ready=True)
+    site.upstream.files = newer.files
+    head = newer.registry.tree_hash
     flavor = site.running.registries.flavors["eager"]
     await until(lambda: head in flavor.published.values())
-    site.upstream.files = old
+    site.upstream.files = {**newer.files, **sample.files}
     await until(lambda: flavor.rollbacks.refused)
     report = (await site.client.get("/readyz")).json()["registries"]["eager"]
     published = report["published"][sample.registry.uuid]

@@ -18,12 +18,6 @@ CI = "APPVEYOR=n;CI=t;GITHUB_ACTIONS=f"
 OTHER_UUID = "00000000-0000-0000-0000-00000000000f"
 
 
-@pytest.fixture
-async def ready(serve: Serve, sample: Sample) -> Site:
-    """Give a server that has registries to serve."""
-    return await serve(files=sample.files, ready=True)
-
-
 @pytest.mark.parametrize(
     ("headers", "flavor"),
     [
