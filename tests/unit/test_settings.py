@@ -32,6 +32,8 @@ def test_nothing_at_all_gives_the_documented_defaults() -> None:
         "admin_token_sha256": None,
         "public_url": "https://pkg.julialang.org",
         "registries": (RegistryChoice(GENERAL, "https://github.com/JuliaRegistries/General"),),
+        "origin_check": "required",
+        "origin_tokens_file": None,
         "keep_free_bytes": 3 * 1024**3,
         "max_cache_bytes": None,
         "connect_seconds": 5,

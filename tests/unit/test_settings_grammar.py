@@ -53,6 +53,11 @@ RIGHT = [
         f"{OTHER}, {GENERAL}=https://git.example/General/",
         (RegistryChoice(OTHER, None), RegistryChoice(GENERAL, "https://git.example/General")),
     ),
+    (
+        "PKGSERVER_REGISTRIES",
+        f"{OTHER}=GitLab+https://git.example/group/x",
+        (RegistryChoice(OTHER, "gitlab+https://git.example/group/x"),),
+    ),
     ("PKGSERVER_KEEP_FREE", "0", 0),
     ("PKGSERVER_KEEP_FREE", "12", 12),
     ("PKGSERVER_KEEP_FREE", "12 B", 12),
@@ -236,6 +241,7 @@ def test_error_never_shows_a_password(name: str, text: str) -> None:
             "https://a,https://***@b,http://***@c/d",
         ),
         ("PKGSERVER_REGISTRIES", f"{OTHER}=https://u:p@a,{GENERAL}", f"{OTHER}=https://***@a,{GENERAL}"),
+        ("PKGSERVER_REGISTRIES", f"{OTHER}=gitlab+https://u:p@a/b/c", f"{OTHER}=gitlab+https://***@a/b/c"),
         ("PKGSERVER_KEEP_FREE", "3GiB", "3GiB"),
     ],
 )

@@ -24,6 +24,8 @@ _LISTEN = re.compile(r"(?:https?://)?(?:\[([0-9a-f:.]+(?:%\w+)?)\]|([a-z0-9._-]+
 _HOST_NAME = re.compile(r"(?=.{1,253}(?::|$))[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?", re.IGNORECASE)
 # What RFC 3986 allows in a URL, less `?`, `#` (these URLs are prefixes of others) and `,` (which separates them here).
 _URL = re.compile(r"https?://[a-z0-9._~:/\[\]@!$&'()*+;=%-]+", re.IGNORECASE)
+# The kind of git host that an origin is, where its name does not tell (origins.py).
+_KIND = re.compile(r"(?:github|gitlab|gitea)\+", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Surrogates are how Python shows bytes of the environment that are no UTF-8; they could not be logged.
@@ -47,7 +49,7 @@ class ListenAddress(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RegistryChoice:
-    """A registry to serve, and the git host that its heads are checked against (None: not checked)."""
+    """A registry to serve, and where its heads are checked (`origins.parse_origin`; None: nowhere)."""
 
     uuid: str
     origin_url: str | None
@@ -211,7 +213,12 @@ def _registry(item: str) -> RegistryChoice:
     uuid, separator, origin = item.partition("=")
     if not _UUID.fullmatch(uuid.lower()):
         raise ValueError
-    return RegistryChoice(uuid.lower(), _url(origin) if separator else None)
+    return RegistryChoice(uuid.lower(), _origin_url(origin) if separator else None)
+
+
+def _origin_url(text: str) -> str:
+    kind = _KIND.match(text)
+    return kind[0].lower() + _url(text[kind.end() :]) if kind else _url(text)
 
 
 def _mask_secret(text: str) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
+OriginCheck = Literal["required", "off"]
 
 _GENERAL: Final = "23338594-aafe-5451-b93e-139f81909106=https://github.com/JuliaRegistries/General"
 _WAIT: Final = seconds(0.1, 3600)
@@ -59,6 +60,24 @@ class Settings(InheritedSettings):
             "The registries to serve; `*` is all that are listed. One without an origin is not checked against it.",
         ),
     ] = field(repr=False)
+    origin_check: Annotated[
+        OriginCheck,
+        Setting(
+            "PKGSERVER_ORIGIN_CHECK",
+            choice(*get_args(OriginCheck)),
+            "required",
+            "Whether a new registry head must be a recent commit at its origin, if it has one that can be asked.",
+        ),
+    ]
+    origin_tokens_file: Annotated[
+        str | None,
+        Setting(
+            "PKGSERVER_ORIGIN_TOKENS_FILE",
+            or_none(PATH),
+            "none",
+            "A file of tokens to read private origins with, lines of `host=token`.",
+        ),
+    ]
     rollback_after_seconds: Annotated[
         float,
         Setting(
@@ -166,7 +185,7 @@ class Settings(InheritedSettings):
             "PKGSERVER_CA_FILE",
             or_none(PATH),
             "none",
-            "A file of certificates to trust in storage servers, beside the usual ones.",
+            "A file of certificates to trust in storage servers and origins, beside the usual ones.",
         ),
     ]
 
