@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
 from typing import TYPE_CHECKING
@@ -61,3 +63,25 @@ def test_one_event_is_one_line_whatever_it_holds(capsys: pytest.CaptureFixture[s
     (line,) = lines_of(capsys)
     assert "\x1b[31m" not in line
     assert "forged" in line
+
+
+def test_a_log_on_a_full_disk_fails_nobody_and_goes_on_when_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Disk(io.StringIO):
+        full = True
+
+        def flush(self) -> None:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        def write(self, text: str) -> int:
+            self.flush()
+            return super().write(text)
+
+    disk = Disk()
+    monkeypatch.setattr("sys.stderr", disk)
+    configure_logs(level="info", log_format="json")
+    structlog.get_logger().info("lost")
+    logging.getLogger("a library").error("lost")
+    disk.full = False
+    structlog.get_logger().info("kept")
+    assert [json.loads(line)["event"] for line in disk.getvalue().splitlines()] == ["kept"]
