@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import structlog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,15 +27,27 @@ CREATE TABLE IF NOT EXISTS verified (
 """
 
 
+#: The primary code is the last byte of SQLite's extended ones.
+_PRIMARY: Final = 0xFF
+
+
 class Verified:
-    """The memory, an SQLite file at `path`; a damaged one is begun anew. Raises sqlite3.Error."""
+    """The memory, an SQLite file at `path`; a damaged one is begun anew. Raises sqlite3.Error.
+
+    Where the disk is full or fails the memory lasts until the end of the process: what is there can still be served.
+    """
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         try:
             self._database = _open_database(path)
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            code = error.sqlite_errorcode & _PRIMARY
+            if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+                structlog.get_logger().warning("what is verified will not be remembered", error=str(error))
+                self._database = _open_database(":memory:")
+                return
+            if code not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
                 raise
             for suffix in ("", "-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -76,7 +90,7 @@ class Verified:
         return row
 
 
-def _open_database(path: Path) -> sqlite3.Connection:
+def _open_database(path: Path | str) -> sqlite3.Connection:
     database = sqlite3.connect(path, check_same_thread=False)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")  # durable enough: see the module's docstring
