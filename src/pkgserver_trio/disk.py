@@ -78,7 +78,11 @@ class Disk:
 
     def set_atime(self, path: Path, atime_ns: int) -> None:
         """Set the access time of a file, keeping its modification time."""
-        os.utime(path, ns=(atime_ns, path.stat().st_mtime_ns))
+        fd = self.open_for_reading(path)  # by its name it could be another file between the two calls
+        try:
+            os.utime(fd, ns=(atime_ns, os.fstat(fd).st_mtime_ns))
+        finally:
+            os.close(fd)
 
     def fsync(self, fd: int) -> None:
         """Make an open file's content durable."""
@@ -101,8 +105,9 @@ class Disk:
         path.unlink(missing_ok=True)
 
     def close(self, fd: int) -> None:
-        """Close a descriptor."""
-        os.close(fd)
+        """Close a descriptor. It is gone even if that fails; what matters of the content was made durable before."""
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
     def make_folder(self, folder: Path) -> list[Path]:
         """Create `folder` and what is missing above it; return the folders that gained an entry, innermost last."""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
 import trio
 
+from pkgserver_trio.errors import BrokenOffError
+from pkgserver_trio.trouble import Trouble, trouble_of
+
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
     from pkgserver_trio.disk import Disk, FileStat
 
 #: Bytes read or written in one go: a hop to a thread costs 65 us, so smaller pieces would be mostly hops (measured).
@@ -53,11 +61,14 @@ class OpenFile:
         await trio.lowlevel.checkpoint()
         return piece
 
-    def sha256(self) -> str:
-        """Return the SHA-256 (64 hex) of the whole file. Blocks."""
+    def sha256(self, size: int) -> str:
+        """Return the SHA-256 (64 hex) of the whole file, which has `size` bytes. Blocks. Raises OSError."""
         digest = hashlib.sha256()
         offset = 0
-        while piece := self.disk.read(self.fd, PIECE_BYTES, offset):
+        while offset < size:
+            piece = self.disk.read(self.fd, min(PIECE_BYTES, size - offset), offset)
+            if not piece:
+                raise OSError(errno.EIO, "the file has become shorter than it was")
             digest.update(piece)
             offset += len(piece)
         return digest.hexdigest()
@@ -69,6 +80,8 @@ class StoredFile:
 
     file: OpenFile
     stat: FileStat
+    doubt: Callable[[], Awaitable[None]]
+    """Tell the store that the file cannot be read."""
 
     @property
     def size_bytes(self) -> int:
@@ -81,9 +94,39 @@ class StoredFile:
         return self.stat.mtime_ns // 1_000_000_000
 
     async def read(self, offset: int, stop: int) -> bytes:
-        """Read some bytes from `offset` on, below `stop`; empty only when the file has become too short."""
-        return await self.file.read(offset, stop)
+        """Read some bytes from `offset` on, below `stop`; empty only when the file has become too short.
+
+        Raises BrokenOffError when it cannot be read; the next request for it then gets another one.
+        """
+        try:
+            return await self.file.read(offset, stop)
+        except OSError as error:
+            if trouble_of(error) is Trouble.BROKEN:
+                await self.doubt()
+            raise BrokenOffError(f"the disk failed: {error.strerror}") from error
 
     def close(self) -> None:
         """Let go of the file."""
         self.file.release()
+
+
+def open_stored(disk: Disk, path: Path, doubt: Callable[[], Awaitable[None]]) -> StoredFile | None:
+    """Open a file of the cache; None when it is not there, or cannot be read.
+
+    Raises OSError when the failure says nothing of the file.
+    """
+    try:
+        fd = disk.open_for_reading(path)
+        try:
+            stat = disk.stat(fd)
+        except OSError:
+            disk.close(fd)
+            raise
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if trouble_of(error) is Trouble.SCARCE:
+            raise
+        structlog.get_logger().error("unreadable file in the cache", file=str(path), error=error.strerror)
+        return None
+    return StoredFile(OpenFile(disk, fd), stat, doubt)

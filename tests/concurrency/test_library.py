@@ -174,18 +174,19 @@ async def test_holding_fails_when_the_commit_fails(tmp_path: Path, no_threads: N
             await loft.library.hold(WANTED.resource)
 
 
-async def test_an_unreadable_file_is_an_error_and_stops_no_inspection(tmp_path: Path, no_threads: None) -> None:
+async def test_an_unreadable_file_stops_no_inspection_and_is_fetched_again(tmp_path: Path, no_threads: None) -> None:
     inherit(tmp_path, OTHER, OTHER.body)
     unreadable = inherit(tmp_path, WANTED, b"")
-    disk = ScriptedDisk()
-    async with open_loft(tmp_path, {"one.invalid": upstream()}, LoftPlan(disk=disk)) as loft:
+    async with open_loft(tmp_path, {"one.invalid": upstream()}) as loft:
         await loft.store.scan()
         unreadable.unlink()
         unreadable.mkdir()  # opens, and then fails every read
         await loft.library.inspect_suspects()
         assert loft.store.suspects() == [WANTED.resource]
-        with pytest.raises(StorageFailedError):
-            await loft.get(WANTED.resource)
+        assert (await loft.get(WANTED.resource)).body == WANTED.body  # and cannot be kept
+        unreadable.rmdir()
+        await loft.library.hold(WANTED.resource)
+        assert loft.cached == {NAME, OTHER.resource.name}
 
 
 async def test_the_keeper_inspects_and_saves_and_trims(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -199,7 +200,7 @@ async def test_the_keeper_inspects_and_saves_and_trims(tmp_path: Path, autojump_
         assert files_in(tmp_path / "quarantine") == {OTHER.resource.name}
         await trio.sleep(60)
         assert old.stat().st_atime_ns > 0
-        loft.store._max_cache_bytes = 1
+        loft.store.space.max_cache_bytes = 1
         await trio.sleep(60)
         assert loft.cached == set()
         nursery.cancel_scope.cancel()
