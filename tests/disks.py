@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ScriptedDisk(Disk):
-    """Notes the calls that write. `failures` maps any call to the errno it fails with, `hooks` to what runs before it."""
+    """Notes the calls that write. `failures` maps any call to the errno it fails with, `hooks` to what precedes it."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []

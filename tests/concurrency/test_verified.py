@@ -87,9 +87,9 @@ def test_a_memory_on_a_failing_disk_lasts_as_long_as_the_process(
 ) -> None:
     connect = sqlite3.connect
 
-    def refuse(database: Path | str, **options: bool) -> sqlite3.Connection:
+    def refuse(database: Path | str, *, check_same_thread: bool) -> sqlite3.Connection:
         if database != path:
-            return connect(database, **options)
+            return connect(database, check_same_thread=check_same_thread)
         error = sqlite3.OperationalError("refused")
         error.sqlite_errorcode = code
         raise error
