@@ -31,7 +31,9 @@ class WallClock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 1_800_000_000
         monkeypatch.setattr(time, "time", lambda: float(self.seconds))
-        monkeypatch.setattr(time, "time_ns", lambda: self.seconds * 1_000_000_000)
+
+    def ns(self) -> int:
+        return self.seconds * 1_000_000_000
 
     def jump(self, years: int) -> None:
         self.seconds += years * YEAR_SECONDS
@@ -53,7 +55,9 @@ def names(*tarballs: Tarball) -> set[str]:
 
 @JUMPS
 async def test_the_order_of_use_survives_a_jump(tmp_path: Path, no_threads: None, wall: WallClock, years: int) -> None:
-    async with open_loft(tmp_path, {"one.invalid": FakeTransport(FILES)}, LoftPlan(max_cache=3 * SIZE)) as loft:
+    async with open_loft(
+        tmp_path, {"one.invalid": FakeTransport(FILES)}, LoftPlan(wall_ns=wall.ns, max_cache=3 * SIZE)
+    ) as loft:
         await hold(loft, ONE, TWO)
         wall.jump(years)
         await hold(loft, THREE, ONE, FOUR)
@@ -66,13 +70,13 @@ async def test_the_order_of_use_survives_a_jump_and_a_restart(
 ) -> None:
     hosts = {"one.invalid": FakeTransport(FILES)}
     for used in [(ONE, TWO, THREE), (ONE,), (TWO,)]:  # a restart and a jump between any two
-        async with open_loft(tmp_path, hosts) as loft:
+        async with open_loft(tmp_path, hosts, LoftPlan(wall_ns=wall.ns)) as loft:
             await loft.store.scan()
             await hold(loft, *used)
             await loft.store.save_access_times()
         wall.jump(years)
         years = -years
-    async with open_loft(tmp_path, hosts, LoftPlan(max_cache=3 * SIZE)) as loft:
+    async with open_loft(tmp_path, hosts, LoftPlan(wall_ns=wall.ns, max_cache=3 * SIZE)) as loft:
         await loft.store.scan()
         assert loft.store.suspects() == []
         await hold(loft, FOUR)
@@ -84,7 +88,7 @@ async def test_a_hit_keeps_its_time_and_its_bytes(
     tmp_path: Path, no_threads: None, wall: WallClock, years: int
 ) -> None:
     host = FakeTransport(FILES)
-    async with open_loft(tmp_path, {"one.invalid": host}) as loft:
+    async with open_loft(tmp_path, {"one.invalid": host}, LoftPlan(wall_ns=wall.ns)) as loft:
         await hold(loft, ONE)
         before = await loft.library.sight(ONE.resource)
         wall.jump(years)
@@ -100,7 +104,7 @@ async def test_what_is_missing_is_remembered_for_its_time_by_another_clock(
     tmp_path: Path, autojump_clock: MockClock, wall: WallClock, years: int
 ) -> None:
     host = FakeTransport()
-    async with open_loft(tmp_path, {"one.invalid": host}) as loft:
+    async with open_loft(tmp_path, {"one.invalid": host}, LoftPlan(wall_ns=wall.ns)) as loft:
         for asked in (1, 1, 2):
             with pytest.raises(NotFoundError):
                 await loft.get(ONE.resource)
