@@ -1,4 +1,4 @@
-"""The file-system calls of the store, in one place: blocking, unadorned, and replaceable by a fake.
+"""The file-system calls of the store, in one place: blocking, plain, and replaceable by a fake.
 
 Every method may block and may raise OSError; callers choose the thread.
 """
@@ -10,13 +10,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
+from pkgserver_trio.trouble import Trouble, trouble_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-#: A folder that vanished, is none, or is another user's: what it holds cannot be served either.
-_UNLISTED = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +121,35 @@ class Disk:
         return stat.f_bavail * stat.f_frsize
 
     def files(self, folder: Path) -> Iterator[tuple[str, FileStat]]:
-        """Yield path (below `folder`, with `/`) and stat of every regular file; what vanishes meanwhile is left out."""
+        """Yield path (below `folder`, with `/`) and stat of every regular file.
+
+        What vanishes meanwhile, or cannot be looked at, is left out: it cannot be served either.
+        """
         pending = [(folder, "")]
         while pending:
             current, prefix = pending.pop()
-            with contextlib.suppress(*_UNLISTED), os.scandir(current) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append((current / entry.name, f"{prefix}{entry.name}/"))
-                    elif entry.is_file(follow_symlinks=False):
-                        with contextlib.suppress(FileNotFoundError):
-                            yield f"{prefix}{entry.name}", FileStat.of(entry.stat(follow_symlinks=False))
+            try:
+                with os.scandir(current) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append((current / entry.name, f"{prefix}{entry.name}/"))
+                        elif entry.is_file(follow_symlinks=False) and (stat := _stat_of(entry)):
+                            yield f"{prefix}{entry.name}", stat
+            except OSError as error:
+                _leave_out(current, error)
+
+
+def _stat_of(entry: os.DirEntry[str]) -> FileStat | None:
+    try:
+        return FileStat.of(entry.stat(follow_symlinks=False))
+    except OSError as error:
+        _leave_out(entry.path, error)
+        return None
+
+
+def _leave_out(path: Path | str, error: OSError) -> None:
+    """Raise the error again if it says nothing of the file."""
+    if trouble_of(error) is Trouble.SCARCE:
+        raise error
+    if not isinstance(error, FileNotFoundError):
+        structlog.get_logger().warning("left out of the cache", path=str(path), error=error.strerror)

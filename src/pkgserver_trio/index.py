@@ -36,10 +36,6 @@ class Index:
         """Return the number of files."""
         return len(self._lru)
 
-    def __contains__(self, key: object) -> bool:
-        """Tell whether the file is known, suspect or not."""
-        return key in self._lru
-
     @property
     def total_bytes(self) -> int:
         """The size of all files together."""

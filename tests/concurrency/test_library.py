@@ -166,6 +166,13 @@ async def test_the_sha256_is_that_of_the_file_whether_hit_or_miss(tmp_path: Path
             await wait_all_tasks_blocked()
 
 
+async def test_the_sha256_of_what_cannot_be_kept_is_that_of_the_download(tmp_path: Path, no_threads: None) -> None:
+    disk = ScriptedDisk()
+    async with open_loft(tmp_path, {"one.invalid": upstream()}, LoftPlan(disk=disk, max_cache=1)) as loft:
+        assert await loft.library.sha256(WANTED.resource) == hashlib.sha256(WANTED.body).hexdigest()
+        assert loft.cached == set()
+
+
 async def test_holding_fails_when_the_commit_fails(tmp_path: Path, no_threads: None) -> None:
     disk = ScriptedDisk()
     disk.failures["rename"] = errno.EIO
