@@ -5,7 +5,8 @@
 2. Space is reserved before it is used, by evicting the files used longest ago. What does not fit even so is written
    all the same, and dropped instead of committed.
 3. The index is changed on Trio's thread only. A name in `cache/` and its entry change together, under one lock.
-4. `open_verified` serves only what was verified. Anything else in `cache/` is a *suspect*, hashed before it is served.
+4. `open_verified` serves only what was verified, and still has the size and time that it had then. Anything else in
+   `cache/` is a *suspect*, hashed before it is served.
 """
 
 from __future__ import annotations
@@ -98,9 +99,8 @@ class Store:
 
         def look() -> tuple[StoredFile, bool] | None:
             stored = self._open(resource)
-            if stored is None:
-                return None
-            return stored, not doubted and self.verified.knows(resource.name, stored.stat)
+            known = stored is not None and not doubted and self.verified.knows(resource.name, stored.stat)
+            return None if stored is None else (stored, known)
 
         return await trio.to_thread.run_sync(look)
 
