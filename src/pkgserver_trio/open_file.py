@@ -101,9 +101,10 @@ class StoredFile:
         try:
             return await self.file.read(offset, stop)
         except OSError as error:
-            if trouble_of(error) is Trouble.BROKEN:
-                await self.doubt()
-            raise BrokenOffError(f"the disk failed: {error.strerror}") from error
+            failure = error
+        if trouble_of(failure) is Trouble.BROKEN:
+            await self.doubt()
+        raise BrokenOffError(f"the disk failed: {failure.strerror}") from failure
 
     def close(self) -> None:
         """Let go of the file."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Space:
-    """The two targets for the store at `root`, in bytes. The caller sees to it that one task at a time changes names.
+    """The two targets for the store at `root`, in bytes. Whoever holds `names` may change what is in `cache/`.
 
     A file that cannot be removed keeps its entry, for it still takes space; it is tried again after all others.
     """
@@ -30,6 +30,7 @@ class Space:
         disk: Disk,
         index: Index,
         reservations: Collection[Reservation],
+        names: trio.Lock,
         *,
         keep_free_bytes: int,
         max_cache_bytes: int | None,
@@ -40,21 +41,24 @@ class Space:
         self._disk = disk
         self._index = index
         self._reservations = reservations
+        self._names = names
 
     async def claim(self, reservation: Reservation, size: int) -> bool:
         """Make `size` bytes in all belong to the reservation, evicting others; False if they cannot.
 
         Nothing is evicted when even all that may be evicted would not make room. Raises OSError.
         """
-        excess = await self._excess(size - reservation.reserved_bytes)
-        if excess > self._index.evictable_bytes or not await self._evict(excess):
-            return False
-        reservation.reserved_bytes = size
-        return True
+        async with self._names:
+            excess = await self._excess(size - reservation.reserved_bytes)
+            if excess > self._index.evictable_bytes or not await self._evict(excess):
+                return False
+            reservation.reserved_bytes = size
+            return True
 
     async def trim(self) -> None:
         """Evict until the targets hold again, as far as files can be removed. Raises OSError."""
-        await self._evict(await self._excess(0))
+        async with self._names:
+            await self._evict(await self._excess(0))
 
     async def _excess(self, more_bytes: int) -> int:
         free = await trio.to_thread.run_sync(self._disk.free_bytes, self._root)

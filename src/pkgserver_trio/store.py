@@ -56,16 +56,17 @@ class Store:
         self.verified = verified
         self.index = Index()
         self.reservations: set[Reservation] = set()
+        self._names = trio.Lock()  # rule 3
         self.space = Space(
             root,
             disk,
             self.index,
             self.reservations,
+            self._names,
             keep_free_bytes=keep_free_bytes,
             max_cache_bytes=max_cache_bytes,
         )
         self._wall_ns = wall_ns
-        self._names = trio.Lock()  # rule 3
         self._serial = 0
 
     def path(self, resource: Resource) -> Path:
@@ -143,13 +144,7 @@ class Store:
 
     async def claim(self, reservation: Reservation, size: int) -> bool:
         """Make `size` bytes in all belong to the reservation, evicting others; False if they cannot. Raises OSError."""
-        async with self._names:
-            return await self.space.claim(reservation, size)
-
-    async def trim(self) -> None:
-        """Evict until the space targets hold again. Raises OSError."""
-        async with self._names:
-            await self.space.trim()
+        return await self.space.claim(reservation, size)
 
     async def place(self, reservation: Reservation) -> None:
         """Give a sealed file its name in `cache/`. Raises OSError."""
@@ -231,9 +226,10 @@ class Store:
         with disk_errors_are_unavailability(resource):
             try:
                 return await trio.to_thread.run_sync(look_up)
-            except OSError:
-                await self.doubt(resource)
-                raise
+            except OSError as error:
+                failure = error
+            await self.doubt(resource)
+            raise failure
 
     def suspects(self) -> list[Resource]:
         """Return the files that are in `cache/` and not known as right."""
@@ -243,7 +239,7 @@ class Store:
         """Rebuild the index from the disk; what is used or committed meanwhile counts as newer. Raises OSError."""
         found, suspects = await trio.to_thread.run_sync(survey, self.disk, self.root, self.verified)
         self.index.seed(found, suspects)
-        await self.trim()
+        await self.space.trim()
 
     async def save_access_times(self) -> None:
         """Write the times of use since the last call to the files' access times, where the next start finds them."""

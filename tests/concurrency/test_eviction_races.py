@@ -83,13 +83,13 @@ async def test_a_file_that_could_not_be_removed_is_tried_again_after_all_others(
         disk.stuck = names(ONE, TWO)
         loft.store.space.max_cache_bytes = 2 * SIZE
         for cached in [names(ONE, TWO, THREE), names(ONE, TWO, THREE), names(ONE, TWO)]:
-            await loft.store.trim()
+            await loft.store.space.trim()
             assert loft.cached == cached
         loft.store.space.max_cache_bytes = SIZE
-        await loft.store.trim()
+        await loft.store.space.trim()
         assert loft.cached == names(ONE, TWO)
         disk.stuck = set()
-        await loft.store.trim()
+        await loft.store.space.trim()
         assert loft.cached in (names(ONE), names(TWO))
         assert len(loft.store.index) == 1
 
@@ -151,7 +151,7 @@ async def test_a_suspect_that_is_evicted_while_it_is_hashed_is_fetched_again(tmp
 
         async def evict() -> None:
             loft.store.space.max_cache_bytes = 0
-            await loft.store.trim()
+            await loft.store.space.trim()
             loft.store.space.max_cache_bytes = None
 
         def evict_once() -> None:
@@ -201,8 +201,8 @@ async def test_a_commit_beside_an_eviction_leaves_books_that_agree_with_the_disk
             async with trio.open_nursery() as nursery:
                 for wanted in made[turn:] + made[:turn]:
                     nursery.start_soon(get, wanted)
-        while len(loft.downloads.flights):
-            await trio.lowlevel.checkpoint()
+        for flight in loft.downloads.flights:
+            await flight.wait_settled()
         loft.assert_no_leftovers()
         sizes = {name: (tmp_path / "cache" / name).stat().st_size for name in loft.cached}
         assert loft.store.index.total_bytes == sum(sizes.values()) <= 3 * SIZE
@@ -216,7 +216,7 @@ async def test_a_cancelled_eviction_forgets_no_file_that_is_still_there(tmp_path
         loft.store.space.max_cache_bytes = SIZE
         with trio.CancelScope() as scope:
             disk.hooks["free_bytes"] = scope.cancel
-            await loft.store.trim()
+            await loft.store.space.trim()
         assert scope.cancelled_caught
         assert loft.store.index.total_bytes == ONE.size + TWO.size
         assert loft.cached == names(ONE, TWO)
