@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pkgserver_trio.disk import FileStat
+
 
 class ScriptedDisk(Disk):
-    """Notes its calls; ``failures`` maps their names to the errno that they fail with, ``hooks`` to what runs first."""
+    """Notes the calls that write. `failures` maps any call to the errno it fails with, `hooks` to what precedes it."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -27,9 +29,32 @@ class ScriptedDisk(Disk):
 
     def _note(self, name: str) -> None:
         self.calls.append(name)
+        self._meet(name)
+
+    def _meet(self, name: str) -> None:
         self.hooks.get(name, lambda: None)()
         if name in self.failures:
             raise OSError(self.failures[name], os.strerror(self.failures[name]))
+
+    def open_for_reading(self, path: Path) -> int:
+        self._meet("open_for_reading")
+        return super().open_for_reading(path)
+
+    def stat(self, fd: int) -> FileStat:
+        self._meet("stat")
+        return super().stat(fd)
+
+    def read(self, fd: int, size: int, offset: int) -> bytes:
+        self._meet("read")
+        return super().read(fd, size, offset)
+
+    def read_if_cached(self, fd: int, size: int, offset: int) -> bytes | None:
+        """As if nothing were in the page cache: all reads are one kind."""
+        return None
+
+    def unlink(self, path: Path) -> None:
+        self._meet("unlink")
+        super().unlink(path)
 
     def create(self, path: Path) -> int:
         self._note("create")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from pkgserver_trio.upstream import StorageServer, open_storage_servers
 from pkgserver_trio.verified import Verified
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
     from pkgserver_trio.admission import Admission
@@ -113,10 +114,17 @@ def files_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def new_store(root: Path, verified: Verified, disk: Disk, keep_free: int = 0, max_cache: int | None = None) -> Store:
+def new_store(root: Path, verified: Verified, plan: LoftPlan) -> Store:
     for name in ("cache", "temp", "quarantine", "static"):
         (root / name).mkdir(exist_ok=True)
-    return Store(root, disk, verified, keep_free_bytes=keep_free, max_cache_bytes=max_cache)
+    return Store(
+        root,
+        plan.disk or Disk(),
+        verified,
+        keep_free_bytes=plan.keep_free,
+        max_cache_bytes=plan.max_cache,
+        wall_ns=plan.wall_ns,
+    )
 
 
 @asynccontextmanager
@@ -138,6 +146,7 @@ class LoftPlan:
     max_cache: int | None = None
     max_downloads: int = 64
     admission: Admission | None = None
+    wall_ns: Callable[[], int] = time.time_ns
     nursery: trio.Nursery | None = None  # the flights' owner, for a test that cancels it
 
 
@@ -148,7 +157,7 @@ async def open_loft(
     """Open a loft on the folder ``root``; on leaving, what still flies lands first."""
     plan = plan or LoftPlan()
     verified = Verified(root / "verified.sqlite")
-    store = new_store(root, verified, plan.disk or Disk(), plan.keep_free, plan.max_cache)
+    store = new_store(root, verified, plan)
     hashing = plan.hashing or Hashing(AMPLE)
     try:
         async with open_servers(hosts) as servers, trio.open_nursery() as nursery:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-from pkgserver_trio.disk import ignore
-from pkgserver_trio.open_file import OpenFile, StoredFile
+from pkgserver_trio.disk import warn_of
+from pkgserver_trio.open_file import OpenFile
 from pkgserver_trio.resource import Kind, Resource
 
 if TYPE_CHECKING:
@@ -40,17 +40,21 @@ class CacheFiles:
         """Return where the resource's file is, or would be."""
         return self.root / "cache" / resource.name
 
-    def list(self, unlisted: Callable[[OSError], None] = ignore) -> Iterator[FoundFile]:
+    def list(self, unlisted: Callable[[OSError], None] = warn_of) -> Iterator[FoundFile]:
         """Yield every file in the folders of all kinds, as `Disk.files` does."""
         for kind in Kind:
             for below, stat in self.disk.files(self.root / "cache" / kind, unlisted):
                 name = f"{kind}/{below}"
                 yield FoundFile(name, Resource.parse(f"/{name}"), stat)
 
-    def open(self, resource: Resource) -> StoredFile:
-        """Open the resource's file, whatever it holds."""
+    def open(self, resource: Resource) -> tuple[OpenFile, FileStat]:
+        """Open the resource's file, whatever it holds; FileNotFoundError when there is none."""
         fd = self.disk.open_for_reading(self.path(resource))
-        return StoredFile(OpenFile(self.disk, fd), self.disk.stat(fd))
+        try:
+            return OpenFile(self.disk, fd), self.disk.stat(fd)
+        except OSError:
+            self.disk.close(fd)
+            raise
 
     def holds(self, resource: Resource, stat: FileStat) -> bool:
         """Tell whether the resource's file is still the very one, unchanged, whose stat this was."""
@@ -58,6 +62,10 @@ class CacheFiles:
             return self.disk.stat_at(self.path(resource)).identity == stat.identity
         except FileNotFoundError:
             return False
+
+    def unlink(self, resource: Resource) -> None:
+        """Remove the resource's file; that it is already gone is no error."""
+        self.disk.unlink(self.path(resource))
 
     def quarantine(self, resource: Resource) -> None:
         """Move the resource's file to `quarantine/`, under a numbered name if an earlier one has its own."""

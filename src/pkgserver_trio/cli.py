@@ -121,7 +121,7 @@ def verify(resolve: Callable[[], Resolved], *, repair: bool) -> int:
 
 
 def _serve(resolved: Resolved) -> int:
-    from pkgserver_trio.main import serve  # noqa: PLC0415 - rule 2
+    from pkgserver_trio.process import serve  # noqa: PLC0415 - rule 2
 
     return serve(resolved.settings)
 

@@ -1,4 +1,4 @@
-"""The file-system calls of the store, in one place: blocking, unadorned, and replaceable by a fake.
+"""The file-system calls of the store, in one place: blocking, plain, and replaceable by a fake.
 
 Every method may block and may raise OSError; callers choose the thread.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import structlog
+
+from pkgserver_trio.trouble import Trouble, trouble_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-
-#: A folder that vanished, is none, or is another user's.
-_UNLISTED = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,10 @@ class FileStat:
         return self.device, self.inode, self.size_bytes, self.mtime_ns
 
 
-def ignore(_: OSError) -> None:
-    """Leave out what a folder that cannot be listed holds: it cannot be served either."""
+def warn_of(error: OSError) -> None:
+    """Log what is left out of a listing, but not what only vanished: neither can be served."""
+    if not isinstance(error, FileNotFoundError):
+        structlog.get_logger().warning("left out of the cache", path=str(error.filename), error=error.strerror)
 
 
 class Disk:
@@ -97,7 +100,11 @@ class Disk:
 
     def set_atime(self, path: Path, atime_ns: int) -> None:
         """Set the access time of a file, keeping its modification time."""
-        os.utime(path, ns=(atime_ns, path.stat().st_mtime_ns))
+        fd = self.open_for_reading(path)  # by its name it could be another file between the two calls
+        try:
+            os.utime(fd, ns=(atime_ns, os.fstat(fd).st_mtime_ns))
+        finally:
+            os.close(fd)
 
     def append(self, path: Path, piece: bytes) -> None:
         """Add `piece` to the end of a file, made if need be, durably."""
@@ -129,8 +136,9 @@ class Disk:
         path.unlink(missing_ok=True)
 
     def close(self, fd: int) -> None:
-        """Close a descriptor."""
-        os.close(fd)
+        """Close a descriptor. It is gone even if that fails; what matters of the content was made durable before."""
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
     def make_folder(self, folder: Path) -> list[Path]:
         """Create `folder` and what is missing above it; return the folders that gained an entry, innermost last."""
@@ -143,21 +151,29 @@ class Disk:
         stat = os.statvfs(folder)
         return stat.f_bavail * stat.f_frsize
 
-    def files(self, folder: Path, unlisted: Callable[[OSError], None] = ignore) -> Iterator[tuple[str, FileStat]]:
-        """Yield path (below `folder`, with `/`) and stat of every regular file; what vanishes meanwhile is left out.
+    def files(self, folder: Path, unlisted: Callable[[OSError], None] = warn_of) -> Iterator[tuple[str, FileStat]]:
+        """Yield path (below `folder`, with `/`) and stat of every regular file.
 
-        `unlisted` is called for every folder that vanished, is none, or is another user's.
+        `unlisted` is told of every folder and file that vanished meanwhile, or cannot be looked at. Raises OSError only
+        when that says nothing of them.
         """
         pending = [(folder, "")]
         while pending:
             current, prefix = pending.pop()
-            try:
-                with os.scandir(current) as entries:
-                    for entry in entries:
+            with _left_out(unlisted), os.scandir(current) as entries:
+                for entry in entries:
+                    with _left_out(unlisted):
                         if entry.is_dir(follow_symlinks=False):
                             pending.append((current / entry.name, f"{prefix}{entry.name}/"))
                         elif entry.is_file(follow_symlinks=False):
-                            with contextlib.suppress(FileNotFoundError):
-                                yield f"{prefix}{entry.name}", FileStat.of(entry.stat(follow_symlinks=False))
-            except _UNLISTED as error:
-                unlisted(error)
+                            yield f"{prefix}{entry.name}", FileStat.of(entry.stat(follow_symlinks=False))
+
+
+@contextmanager
+def _left_out(unlisted: Callable[[OSError], None]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if trouble_of(error) is Trouble.SCARCE:
+            raise
+        unlisted(error)

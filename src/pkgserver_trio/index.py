@@ -5,22 +5,30 @@ Changed on one thread only; every operation is whole when it returns. Keys are `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pkgserver_trio.lru import Lru
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from pkgserver_trio.disk import FileStat
+
+#: A prime below 2**24: no round difference between two modification times gives the same mark.
+_MARKS: Final = 16_777_213
+#: What a survey knows of a file: its time of use (ns since the epoch), key, size (bytes) and modification time (ns).
+Surveyed = tuple[int, int, int, int]
 
 
 class Index:
     """Sizes in bytes of all files in `cache/` that the store has seen."""
 
     def __init__(self) -> None:
-        self._lru: Lru[bytes] = Lru()
-        self._used_ns: dict[bytes, int] = {}
-        self.suspects: set[bytes] = set()
-        self.pinned: frozenset[bytes] = frozenset()
+        self._lru: Lru[int] = Lru()
+        self._used_ns: dict[int, int] = {}
+        self._newest_ns = 0
+        self.suspects: set[int] = set()
+        self.pinned: frozenset[int] = frozenset()
         self.evicted_files = 0
         self.evicted_bytes = 0
 
@@ -28,67 +36,79 @@ class Index:
         """Return the number of files."""
         return len(self._lru)
 
-    def __contains__(self, key: object) -> bool:
-        """Tell whether the file is known, suspect or not."""
-        return key in self._lru
-
     @property
     def total_bytes(self) -> int:
         """The size of all files together."""
         return self._lru.total_bytes
 
-    def trusted_size(self, key: bytes) -> int | None:
-        """Return the size of a verified file, None for a suspect or an unknown one."""
-        return None if key in self.suspects else self._lru.size_of(key)
+    def trusts(self, key: int) -> bool:
+        """Tell whether the file was verified, and not doubted since."""
+        return key in self._lru and key not in self.suspects
 
-    def add(self, key: bytes, size: int, used_ns: int) -> None:
+    def is_unchanged(self, key: int, stat: FileStat) -> bool:
+        """Tell whether a known file still is what it was when it was entered: its size, and a mark of its mtime."""
+        return self._lru.find(key) == (stat.size_bytes, stat.mtime_ns % _MARKS)
+
+    def add(self, key: int, stat: FileStat, used_ns: int) -> None:
         """Enter a verified file as the one used last, at `used_ns` since the epoch."""
-        self._lru.add(key, size)
-        self._used_ns[key] = used_ns
+        self._lru.add(key, stat.size_bytes, stat.mtime_ns % _MARKS)
         self.suspects.discard(key)
+        self.touch(key, used_ns)
 
-    def touch(self, key: bytes, used_ns: int) -> None:
-        """Make a file the one used last; an unknown one stays unknown."""
+    def touch(self, key: int, used_ns: int) -> None:
+        """Make a file the one used last; an unknown one stays unknown.
+
+        Times of use never go back, whatever the clock does: they carry the order across a restart.
+        """
         if self._lru.touch(key):
-            self._used_ns[key] = used_ns
+            self._newest_ns = max(used_ns, self._newest_ns + 1)
+            self._used_ns[key] = self._newest_ns
 
-    def trust(self, key: bytes, size: int, used_ns: int) -> None:
-        """Note that a file was found right; that is no use of it, so its age stays. An unknown one is entered."""
-        if key in self._lru:
+    def trust(self, key: int, stat: FileStat, used_ns: int) -> None:
+        """Note that a file was found right; that is no use of it, so its age stays. Another one is entered."""
+        if self.is_unchanged(key, stat):
             self.suspects.discard(key)
         else:
-            self.add(key, size, used_ns)
+            self.add(key, stat, used_ns)
 
-    def drop(self, key: bytes) -> None:
+    def doubt(self, key: int) -> None:
+        """Make a known file a suspect: it takes space, but is not to be served as it is."""
+        if key in self._lru:
+            self.suspects.add(key)
+
+    def drop(self, key: int) -> None:
         """Forget a file."""
         self._lru.remove(key)
-        self._forget(key)
+        self._used_ns.pop(key, None)
+        self.suspects.discard(key)
 
     @property
     def evictable_bytes(self) -> int:
         """The size of all files that may be evicted."""
-        return self.total_bytes - sum(self._lru.size_of(key) or 0 for key in self.pinned)
+        return self.total_bytes - sum(self._lru.size_of(key) for key in self.pinned)
 
-    def evict(self, bytes_to_free: int) -> list[bytes]:
-        """Drop the files used longest ago, but none that is pinned, until so much is freed; return them."""
-        before = self.total_bytes
-        victims = self._lru.evict(bytes_to_free, keep=self.pinned)
-        for key in victims:
-            self._forget(key)
-        self.evicted_files += len(victims)
-        self.evicted_bytes += before - self.total_bytes
-        return victims
+    def oldest_worth(self, bytes_to_free: int) -> list[int]:
+        """Return the files used longest ago, but none that is pinned, that make up so much together."""
+        return self._lru.oldest_worth(bytes_to_free, keep=self.pinned)
 
-    def seed(self, found: Iterable[tuple[bytes, int]], suspects: Iterable[bytes]) -> None:
+    def evict(self, key: int) -> None:
+        """Forget a file that was removed to make room."""
+        self.evicted_files += 1
+        self.evicted_bytes += self._lru.size_of(key)
+        self.drop(key)
+
+    def postpone(self, key: int) -> None:
+        """Have a file evicted last of all; that is no use of it."""
+        self._lru.touch(key)
+
+    def seed(self, found: Sequence[Surveyed], suspects: Iterable[int]) -> None:
         """Enter what a scan found, oldest use first, as older than all that is known; what is known already wins."""
         self.suspects.update(key for key in suspects if key not in self._lru)
-        self._lru.seed(found)
+        self._lru.seed((key, size, mtime_ns % _MARKS) for _, key, size, mtime_ns in found)
+        if found:
+            self._newest_ns = max(self._newest_ns, found[-1][0])
 
-    def take_used(self) -> dict[bytes, int]:
+    def take_used(self) -> dict[int, int]:
         """Return when files were used since the last call (ns since the epoch), and begin anew."""
         used, self._used_ns = self._used_ns, {}
         return used
-
-    def _forget(self, key: bytes) -> None:
-        self._used_ns.pop(key, None)
-        self.suspects.discard(key)

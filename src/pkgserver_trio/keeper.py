@@ -27,7 +27,7 @@ async def keep(library: Library) -> None:
         while True:
             await trio.sleep(_SAVE_SECONDS)
             await _attempt(library.store.save_access_times)
-            await _attempt(library.store.trim)
+            await _attempt(library.store.space.trim)
 
 
 async def _attempt(chore: Callable[[], Awaitable[None]]) -> bool:

@@ -10,12 +10,12 @@ import structlog
 import trio
 
 from pkgserver_trio.coalesce import Coalescer, Errand
-from pkgserver_trio.errors import (
-    StorageFailedError,
-)
+from pkgserver_trio.errors import StorageFailedError
 from pkgserver_trio.flight import FlightReader
 from pkgserver_trio.open_file import StoredFile
+from pkgserver_trio.reservation import disk_errors_are_unavailability
 from pkgserver_trio.tree_hash import TarballError
+from pkgserver_trio.trouble import Trouble, trouble_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -100,8 +100,10 @@ class Library:
         try:
             if isinstance(source, StoredFile):
                 return await self.store.sha256(resource, source)
-            whole = await source.whole()
-            return await trio.to_thread.run_sync(whole.file.sha256)
+            await source.flight.wait_landed()
+            size = source.flight.progress.state.written_bytes
+            with disk_errors_are_unavailability(resource):
+                return await trio.to_thread.run_sync(source.file.sha256, size)
         finally:
             source.close()
 
@@ -116,7 +118,7 @@ class Library:
             try:
                 await self._look_into(resource)
             except StorageFailedError as error:
-                self._log.error("unreadable file in the cache", resource=resource.name, error=repr(error.__cause__))
+                self._log.error("cannot check a file of the cache", resource=resource.name, error=repr(error.__cause__))
 
     async def _is_held(self, resource: Resource) -> bool:
         at_hand = self._is_at_hand(resource)
@@ -129,15 +131,13 @@ class Library:
         return stored is not None
 
     async def _look_into(self, resource: Resource) -> bool:
-        """Return False when there is no such file in the cache, else True: the store then knows more of it than before.
+        """Return False when the cache has no file that can be used, else True: the store then knows more of it.
 
         Raises ResourceUnavailableError.
         """
         errand = self._inspections.join(resource, lambda: Errand(partial(self._inspect, resource), resource.name))
-        try:
+        with disk_errors_are_unavailability(resource):
             return await errand.wait()
-        except (OSError, TarballError) as error:
-            raise StorageFailedError("a file of the cache could not be read") from error
 
     async def _inspect(self, resource: Resource) -> bool:
         found = await self.store.open_any(resource)
@@ -149,8 +149,13 @@ class Library:
             if verified or await self._is_right(resource, stored):
                 await self.store.admit(resource, stored.stat)
             else:
-                self._log.error("wrong file in the cache, moved to quarantine", resource=resource.name)
-                await self.store.quarantine(resource)
+                self._log.error("wrong file in the cache, to quarantine", resource=resource.name)
+                await self.store.quarantine(resource, stored.stat)
+        except OSError as error:
+            if trouble_of(error) is Trouble.SCARCE:
+                raise
+            self._log.error("unusable file in the cache", resource=resource.name, error=error.strerror)
+            return False  # a download may put a better one in its place
         finally:
             stored.close()
         return True

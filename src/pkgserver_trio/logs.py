@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import structlog
 
@@ -22,6 +23,23 @@ _MAX_LINES = 200
 _STDLIB_KEYS = frozenset({"_record", "_from_structlog"})
 
 
+class _Forgiving:
+    """A stream that drops what cannot be written: a log on a full disk, or that nobody reads, fails no download."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write, or drop."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write out, or try again with what is written next."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def configure_logs(*, level: str, log_format: str) -> None:
     """Send all log lines of at least `level` to standard error, in `log_format` (`text` or `json`)."""
     shared: list[Processor] = [
@@ -36,7 +54,7 @@ def configure_logs(*, level: str, log_format: str) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Forgiving(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processor=renderer)

@@ -1,20 +1,16 @@
-"""The composition root: everything is built here, once, and handed down; the nursery tree; signals; exit codes.
+"""The composition root: everything is built here, once, and handed down; and the nursery tree.
 
     downloads     owns every flight; whoever wants one only waits
     └ services    registry loop, cache keeper: they begin flights, so they end before the flights are waited for
       └ clients   accepts, answers; ends first
 
-On SIGTERM or SIGINT: no new connections, time for the answers, then time for the flights, then exit 0.
+On `stopping`: no new connections, time for the answers, then time for the flights, then the end.
 """
 
 from __future__ import annotations
 
-import os
-import resource
 import shutil
-import signal
 import sqlite3
-import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,17 +22,14 @@ import trio
 from pkgserver_trio import __version__
 from pkgserver_trio.disk import Disk
 from pkgserver_trio.downloads import Downloads
-from pkgserver_trio.errors import most_telling
 from pkgserver_trio.hashing import Hashing
 from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.library import Library
-from pkgserver_trio.logs import configure_logs
 from pkgserver_trio.registries import Registries
-from pkgserver_trio.settings import SettingsError
 from pkgserver_trio.store import Store
-from pkgserver_trio.store_lock import StoreLockedError, owned
+from pkgserver_trio.store_lock import owned
 from pkgserver_trio.tar_stream import TarLimits
 from pkgserver_trio.upstream import open_storage_servers
 from pkgserver_trio.verified import Verified
@@ -44,16 +37,15 @@ from pkgserver_trio.web.app import PackageServer
 from pkgserver_trio.web.serving import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     import httpx
 
     from pkgserver_trio.settings import Settings
+    from pkgserver_trio.store_lock import Ownership
     from pkgserver_trio.upstream import StorageServer
 
 _FOLDERS = ("cache", "static", "temp", "quarantine")
-#: How long threads wait for the interpreter lock; shorter keeps the event loop prompt beside a busy hasher (measured).
-_SWITCH_SECONDS = 0.0005
 
 
 class StartError(Exception):
@@ -64,6 +56,7 @@ class _Parts(NamedTuple):
     """What the nursery tree is built upon, opened before it and closed after it."""
 
     settings: Settings
+    ownership: Ownership
     servers: tuple[StorageServer, ...]
     verified: Verified
     listeners: list[trio.SocketListener]
@@ -81,48 +74,6 @@ class Running:
     server: Server
 
 
-def serve(settings: Settings) -> int:
-    """Run the server until a signal stops it; return the exit code (docs/protocol.md, "Configuration")."""
-    configure_logs(level=settings.log_level, log_format=settings.log_format)
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection and a file for each client
-    return run_until_signal(lambda stopping: run(settings, stopping))
-
-
-def run_until_signal(start: Callable[[trio.Event], Awaitable[int | None]]) -> int:
-    """Run `start` with an event that SIGTERM and SIGINT set; return its exit code, 1 when it cannot start."""
-
-    async def supervise() -> int:
-        stopping = trio.Event()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(_receive_signals, stopping)
-            code = await start(stopping)
-            nursery.cancel_scope.cancel()
-        return code or 0
-
-    refusals: list[BaseException] = []
-    code = 1
-    try:
-        code = trio.run(supervise)
-    except* (StartError, StoreLockedError, SettingsError) as group:
-        refusals.append(most_telling(group))
-    for refusal in refusals:
-        structlog.get_logger().error("cannot start", reason=str(refusal))
-        code = 2 if isinstance(refusal, SettingsError) else 1
-    return code
-
-
-async def _receive_signals(stopping: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
-        task_status.started()
-        async for number in received:
-            if stopping.is_set():
-                os._exit(128 + number)  # asked twice: at once, and whatever is left in temp/ the next start removes
-            structlog.get_logger().info("stopping", signal=signal.Signals(number).name)
-            stopping.set()
-
-
 async def run(
     settings: Settings,
     stopping: trio.Event,
@@ -136,18 +87,18 @@ async def run(
     """
     root = Path(settings.storage_root)
     _make_folders(root)
-    async with owned(root), listening(*settings.listen) as listeners:
+    async with owned(root) as ownership, listening(*settings.listen) as listeners:
         _empty(root / "temp")
         verified = _open_verified(root / "verified.sqlite")
         try:
             async with open_storage_servers(settings, transport=transport) as servers:
-                await _run_tree(_Parts(settings, servers, verified, listeners), stopping, task_status)
+                await _run_tree(_Parts(settings, ownership, servers, verified, listeners), stopping, task_status)
         finally:
             verified.close()
 
 
 async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskStatus[Running]) -> None:
-    settings, servers, verified, listeners = parts
+    settings, ownership, servers, verified, listeners = parts
     stopped = trio.Event()
     async with trio.open_nursery() as downloads:
         library = _build_library(settings, servers, verified, downloads)
@@ -158,6 +109,7 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
         server = Server.from_settings(cast("Any", app), settings)
         async with trio.open_nursery() as services:
             services.start_soon(keep, library)
+            services.start_soon(ownership.keep)
             services.start_soon(registries.run)
             services.start_soon(_drain, stopping, library)
             url = url_of(listeners[0])
@@ -235,11 +187,14 @@ def _make_folders(root: Path) -> None:
 
 
 def _empty(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+    try:
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    except OSError as error:
+        raise StartError(f"{folder} cannot be emptied: {error.strerror} ({error.filename})") from error
 
 
 @asynccontextmanager

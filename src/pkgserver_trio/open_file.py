@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
+from pkgserver_trio.errors import BrokenOffError
+from pkgserver_trio.trouble import Trouble, trouble_of
+
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from pkgserver_trio.disk import Disk, FileStat
 
 #: Bytes read or written in one go: a hop to a thread costs 65 us, so smaller pieces would be mostly hops (measured).
@@ -53,11 +59,14 @@ class OpenFile:
         await trio.lowlevel.checkpoint()
         return piece
 
-    def sha256(self) -> str:
-        """Return the SHA-256 (64 hex) of the whole file. Blocks."""
+    def sha256(self, size: int) -> str:
+        """Return the SHA-256 (64 hex) of the whole file, which has `size` bytes. Blocks. Raises OSError."""
         digest = hashlib.sha256()
         offset = 0
-        while piece := self.disk.read(self.fd, PIECE_BYTES, offset):
+        while offset < size:
+            piece = self.disk.read(self.fd, min(PIECE_BYTES, size - offset), offset)
+            if not piece:
+                raise OSError(errno.EIO, "the file has become shorter than it was")
             digest.update(piece)
             offset += len(piece)
         return digest.hexdigest()
@@ -69,6 +78,8 @@ class StoredFile:
 
     file: OpenFile
     stat: FileStat
+    doubt: Callable[[], Awaitable[None]]
+    """Tell the store that the file cannot be read."""
 
     @property
     def size_bytes(self) -> int:
@@ -81,8 +92,17 @@ class StoredFile:
         return self.stat.mtime_ns // 1_000_000_000
 
     async def read(self, offset: int, stop: int) -> bytes:
-        """Read some bytes from `offset` on, below `stop`; empty only when the file has become too short."""
-        return await self.file.read(offset, stop)
+        """Read some bytes from `offset` on, below `stop`; empty only when the file has become too short.
+
+        Raises BrokenOffError when it cannot be read; the next request for it then gets another one.
+        """
+        try:
+            return await self.file.read(offset, stop)
+        except OSError as error:
+            failure = error
+        if trouble_of(failure) is Trouble.BROKEN:
+            await self.doubt()
+        raise BrokenOffError(f"the disk failed: {failure.strerror}") from failure
 
     def close(self) -> None:
         """Let go of the file."""

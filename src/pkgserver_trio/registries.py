@@ -92,6 +92,7 @@ class Registries:
 
     def _replace(self, path: Path, listing: bytes) -> None:
         fresh = path.with_name(f".{path.name}.new")
+        self._disk.make_folder(path.parent)  # it may have vanished
         with contextlib.suppress(FileNotFoundError):
             fresh.unlink()
         fd = self._disk.create(fresh)

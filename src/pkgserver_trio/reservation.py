@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from pkgserver_trio.errors import StorageFailedError, StorageFullError
+from pkgserver_trio.trouble import Trouble, trouble_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 #: How much a download of unknown size reserves ahead.
 GROWTH_BYTES = 16 * 1024 * 1024
-#: A disk, a quota or a file-size limit is reached.
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
@@ -30,9 +28,9 @@ def disk_errors_are_unavailability(resource: Resource) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if trouble_of(error) is Trouble.FULL:
             raise StorageFullError(f"the disk is full: {resource.name} cannot be stored") from error
-        raise StorageFailedError(f"the disk failed while {resource.name} was stored: {error.strerror}") from error
+        raise StorageFailedError(f"the disk failed: {resource.name}: {error.strerror}") from error
 
 
 class Shelf(Protocol):

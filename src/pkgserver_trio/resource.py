@@ -16,7 +16,7 @@ _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _HASH = "[0-9a-f]{40}"
 _RESOURCE = re.compile(rf"/(?:(registry|package)/({_UUID})|artifact)/({_HASH})")
 _ARTIFACT_TOML = re.compile(rf"/artifact/({_HASH})/([A-Za-z0-9_.+-]{{1,128}})")
-_HASH_BYTES = 20
+_HASH_DIGITS = 40
 
 
 class Kind(StrEnum):
@@ -33,7 +33,7 @@ class Form(Enum):
     GZIP = ""
 
 
-# The place in this tuple is the tag byte of a packed key.
+# The place in this tuple, counted from 1, is the first digit of a packed key: no more than 15 fit.
 _VARIANTS = tuple(product(Form, Kind))
 
 
@@ -79,18 +79,23 @@ class Resource:
         """The file name below ``cache/``, which is also the key in logs and statistics."""
         return self.path[1:] + self.form.value
 
-    def pack(self) -> bytes:
-        """Return the compact key of the index: a tag byte, the 16 bytes of the uuid if any, the 20 of the hash."""
-        tag = _VARIANTS.index((self.form, self.kind))
-        return bytes([tag]) + bytes.fromhex((self.uuid or "").replace("-", "") + self.tree_hash)
+    def pack(self) -> int:
+        """Return the compact key of the index: a tag, the 16 bytes of the uuid if any, the 20 of the hash.
+
+        As one number, since Python keeps that in 16 bytes less than the same bytes.
+        """
+        tag = 1 + _VARIANTS.index((self.form, self.kind))
+        return int(f"{tag:x}{(self.uuid or '').replace('-', '')}{self.tree_hash}", 16)
 
     @classmethod
-    def unpack(cls, key: bytes) -> Resource:
+    def unpack(cls, key: int) -> Resource:
         """Return the resource whose ``pack`` gave ``key``; nothing else may be passed."""
-        form, kind = _VARIANTS[key[0]]
-        digits = key[1:-_HASH_BYTES].hex()
-        uuid = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])) if digits else None
-        return cls(kind, key[-_HASH_BYTES:].hex(), uuid, form)
+        digits = f"{key:x}"
+        form, kind = _VARIANTS[int(digits[0], 16) - 1]
+        uuid, tree_hash = digits[1:-_HASH_DIGITS], digits[-_HASH_DIGITS:]
+        if uuid:
+            uuid = "-".join((uuid[:8], uuid[8:12], uuid[12:16], uuid[16:20], uuid[20:]))
+        return cls(kind, tree_hash, uuid or None, form)
 
 
 def parse_artifact_toml_path(path: str) -> tuple[Resource, str] | None:

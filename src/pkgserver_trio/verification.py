@@ -17,6 +17,7 @@ import trio
 from pkgserver_trio.cache_files import FoundFile
 from pkgserver_trio.findings import Finding, Tally, Verdict
 from pkgserver_trio.tree_hash import TarballError
+from pkgserver_trio.trouble import Trouble, trouble_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pkgserver_trio.cache_files import CacheFiles
     from pkgserver_trio.disk import FileStat
     from pkgserver_trio.hashing import Hashing
-    from pkgserver_trio.open_file import StoredFile
+    from pkgserver_trio.open_file import OpenFile
     from pkgserver_trio.resource import Resource
     from pkgserver_trio.verified import Verified
 
@@ -37,8 +38,8 @@ _AHEAD = 2
 class Verification:
     """Hashes every file of the cache. With `memory` it repairs: moves wrong files away and remembers right ones.
 
-    `tell` gets a line for everything that an operator should look at. Methods raise OSError when the cache cannot be
-    listed.
+    `tell` gets a line for everything that an operator should look at. Methods raise OSError when the process
+    runs short of what it needs to go on.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Verification:
     async def survey(self) -> Tally:
         """Return how much there is to check."""
         total = Tally()
-        listing = self._cache.list()
+        listing = self._cache.list(lambda _: None)  # `run` tells of what cannot be listed
         while batch := await _take(listing):
             for found in batch:
                 if found.resource is not None:
@@ -87,25 +88,25 @@ class Verification:
 
     async def _check(self, resource: Resource, stat: FileStat) -> None:
         try:
-            stored = await trio.to_thread.run_sync(self._cache.open, resource)
+            file, opened = await trio.to_thread.run_sync(self._cache.open, resource)
         except FileNotFoundError:
             return
         except OSError as error:  # which says nothing of its content: it may be another user's
             self._conclude(Finding(Verdict.WRONG, resource.name, _unreadable(error)), stat.size_bytes)
             return
-        stat, fault = stored.stat, await self._fault_of(resource, stored)
-        self._conclude(await trio.to_thread.run_sync(self._act_on, resource, stat, fault), stat.size_bytes)
+        fault = await self._fault_of(resource, file, opened.size_bytes)
+        self._conclude(await trio.to_thread.run_sync(self._act_on, resource, opened, fault), opened.size_bytes)
 
-    async def _fault_of(self, resource: Resource, stored: StoredFile) -> str | None:
+    async def _fault_of(self, resource: Resource, file: OpenFile, size: int) -> str | None:
         """Hash the file, close it, and return what is wrong with it."""
         try:
-            hashes = await self._hashing.whole(stored.file, stored.size_bytes)
+            hashes = await self._hashing.whole(file, size)
         except TarballError as error:
             return f"no tarball: {error}"
         except OSError as error:
             return _unreadable(error)
         finally:
-            stored.close()
+            file.release()
         return None if hashes.include(resource.tree_hash) else f"another tree, {hashes.skip_empty}"
 
     def _act_on(self, resource: Resource, stat: FileStat, fault: str | None) -> Finding:
@@ -144,4 +145,7 @@ async def _take(listing: Iterator[FoundFile]) -> list[FoundFile]:
 
 
 def _unreadable(error: OSError) -> str:
+    """Say what is wrong with a file; raise the error again when it says nothing of the file."""
+    if trouble_of(error) is Trouble.SCARCE:
+        raise error
     return f"unreadable: {error.strerror}"

@@ -14,6 +14,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -28,6 +30,8 @@ CREATE TABLE IF NOT EXISTS verified (
 #: How long one process waits for another that writes.
 _BUSY_SECONDS: Final = 5
 _RETRY_SECONDS: Final = 0.01
+#: The primary code is the last byte of SQLite's extended ones.
+_PRIMARY: Final = 0xFF
 _ADD = """
 INSERT INTO verified VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE
 SET size_bytes = excluded.size_bytes, mtime_ns = excluded.mtime_ns, sha256 = excluded.sha256
@@ -36,14 +40,22 @@ WHERE excluded.sha256 IS NOT NULL OR (size_bytes, mtime_ns) != (excluded.size_by
 
 
 class Verified:
-    """The memory, an SQLite file at `path`; a damaged one is begun anew. Raises sqlite3.Error."""
+    """The memory, an SQLite file at `path`; a damaged one is begun anew. Raises sqlite3.Error.
+
+    Where the disk is full or fails the memory lasts until the end of the process: what is there can still be served.
+    """
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         try:
             self._database = _open_database(path)
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            code = error.sqlite_errorcode & _PRIMARY
+            if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+                structlog.get_logger().warning("what is verified will not be remembered", error=str(error))
+                self._database = _open_database(":memory:")
+                return
+            if code not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
                 raise
             for suffix in ("", "-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -86,7 +98,7 @@ class Verified:
         return row
 
 
-def _open_database(path: Path) -> sqlite3.Connection:
+def _open_database(path: Path | str) -> sqlite3.Connection:
     database = sqlite3.connect(path, check_same_thread=False, timeout=_BUSY_SECONDS)
     try:
         _write_ahead(database)
@@ -110,7 +122,7 @@ def _write_ahead(database: sqlite3.Connection) -> None:
         try:
             database.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if error.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(_RETRY_SECONDS)
         else:

@@ -76,7 +76,7 @@ def _run_to_the_end(verification: Verification) -> None:
     if interrupted:
         raise click.Abort
     for failure in failures:
-        raise click.ClickException(f"the cache cannot be listed: {failure}")
+        raise click.ClickException(f"the cache cannot be verified: {failure}")
 
 
 async def _run(verification: Verification) -> None:

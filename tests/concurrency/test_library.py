@@ -15,7 +15,7 @@ from tests.lofts import LoftPlan, files_in, open_loft, read_on, tarball
 from trio.testing import wait_all_tasks_blocked
 
 from pkgserver_trio.errors import NotFoundError, StorageFailedError, UpstreamFailedError
-from pkgserver_trio.flight import FlightReader
+from pkgserver_trio.flight import Flight, FlightReader
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.library import Sighting
 from pkgserver_trio.open_file import StoredFile
@@ -52,6 +52,24 @@ async def test_a_miss_becomes_a_hit(tmp_path: Path, no_threads: None) -> None:
         assert isinstance(hit, StoredFile)
         assert (hit.size_bytes, hit.mtime_seconds) == (miss.size_bytes, miss.mtime_seconds)
         assert (await read_on(hit, 10, 20)).body == WANTED.body[10:20]
+
+
+async def test_who_wakes_when_the_flight_is_over_gets_the_file(
+    tmp_path: Path, no_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_reader = Flight.open_reader
+
+    async def open_late(flight: Flight) -> FlightReader | None:
+        await flight.wait_settled()
+        return await open_reader(flight)
+
+    monkeypatch.setattr(Flight, "open_reader", open_late)
+    host = upstream()
+    async with open_loft(tmp_path, {"one.invalid": host}) as loft:
+        hit = await loft.library.obtain(WANTED.resource)
+        assert isinstance(hit, StoredFile)
+        assert (await read_on(hit)).body == WANTED.body
+        assert host.requests("GET", WANTED.path) == 1
 
 
 @pytest.mark.parametrize("ask", ["obtain", "sight"])
@@ -171,6 +189,13 @@ async def test_the_sha256_is_that_of_the_file_whether_hit_or_miss(tmp_path: Path
             await wait_all_tasks_blocked()
 
 
+async def test_the_sha256_of_what_cannot_be_kept_is_that_of_the_download(tmp_path: Path, no_threads: None) -> None:
+    disk = ScriptedDisk()
+    async with open_loft(tmp_path, {"one.invalid": upstream()}, LoftPlan(disk=disk, max_cache=1)) as loft:
+        assert await loft.library.sha256(WANTED.resource) == hashlib.sha256(WANTED.body).hexdigest()
+        assert loft.cached == set()
+
+
 async def test_holding_fails_when_the_commit_fails(tmp_path: Path, no_threads: None) -> None:
     disk = ScriptedDisk()
     disk.failures["rename"] = errno.EIO
@@ -179,18 +204,19 @@ async def test_holding_fails_when_the_commit_fails(tmp_path: Path, no_threads: N
             await loft.library.hold(WANTED.resource)
 
 
-async def test_an_unreadable_file_is_an_error_and_stops_no_inspection(tmp_path: Path, no_threads: None) -> None:
+async def test_an_unreadable_file_stops_no_inspection_and_is_fetched_again(tmp_path: Path, no_threads: None) -> None:
     inherit(tmp_path, OTHER, OTHER.body)
     unreadable = inherit(tmp_path, WANTED, b"")
-    disk = ScriptedDisk()
-    async with open_loft(tmp_path, {"one.invalid": upstream()}, LoftPlan(disk=disk)) as loft:
+    async with open_loft(tmp_path, {"one.invalid": upstream()}) as loft:
         await loft.store.scan()
         unreadable.unlink()
         unreadable.mkdir()  # opens, and then fails every read
         await loft.library.inspect_suspects()
         assert loft.store.suspects() == [WANTED.resource]
-        with pytest.raises(StorageFailedError):
-            await loft.get(WANTED.resource)
+        assert (await loft.get(WANTED.resource)).body == WANTED.body  # and cannot be kept
+        unreadable.rmdir()
+        await loft.library.hold(WANTED.resource)
+        assert loft.cached == {NAME, OTHER.resource.name}
 
 
 async def test_the_keeper_inspects_and_saves_and_trims(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -204,7 +230,7 @@ async def test_the_keeper_inspects_and_saves_and_trims(tmp_path: Path, autojump_
         assert files_in(tmp_path / "quarantine") == {OTHER.resource.name}
         await trio.sleep(60)
         assert old.stat().st_atime_ns > 0
-        loft.store._max_cache_bytes = 1
+        loft.store.space.max_cache_bytes = 1
         await trio.sleep(60)
         assert loft.cached == set()
         nursery.cancel_scope.cancel()

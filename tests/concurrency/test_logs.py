@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from contextlib import redirect_stderr
@@ -114,3 +115,25 @@ def test_numbers_stay_numbers() -> None:
     (line,) = logged("json", lambda: structlog.get_logger().info("kept", size_bytes=5, kept=True, head=None, most=1.5))
     words = json.loads(line)
     assert (words["size_bytes"], words["kept"], words["head"], words["most"]) == (5, True, None, 1.5)
+
+
+def test_a_log_on_a_full_disk_fails_nobody_and_goes_on_when_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Disk(StringIO):
+        full = True
+
+        def flush(self) -> None:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        def write(self, text: str) -> int:
+            self.flush()
+            return super().write(text)
+
+    disk = Disk()
+    monkeypatch.setattr("sys.stderr", disk)
+    configure_logs(level="info", log_format="json")
+    structlog.get_logger().info("lost")
+    logging.getLogger("a library").error("lost")
+    disk.full = False
+    structlog.get_logger().info("kept")
+    assert [json.loads(line)["event"] for line in disk.getvalue().splitlines()] == ["kept"]

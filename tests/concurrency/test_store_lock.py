@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ import trio
 from pkgserver_trio.store_lock import StoreLockedError, owned
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from trio.testing import MockClock
 
@@ -88,3 +89,69 @@ async def test_a_root_that_cannot_be_opened_is_a_clear_refusal(tmp_path: Path) -
     with pytest.raises(StoreLockedError, match="cannot be owned"):
         async with owned(tmp_path / "missing"):
             pytest.fail("owned nothing")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Give a folder that can be removed and made again."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    return folder
+
+
+def remove(root: Path) -> None:
+    (root / ".lock").unlink()
+    root.rmdir()
+
+
+def make_anew(root: Path) -> None:
+    remove(root)
+    root.mkdir()
+
+
+async def assert_owned(root: Path) -> None:
+    with pytest.raises(StoreLockedError, match=f"pid {os.getpid()}"):
+        async with owned(root, wait_seconds=0):
+            pytest.fail("two owners")
+
+
+async def test_a_root_that_was_made_anew_is_owned_again(root: Path, autojump_clock: MockClock) -> None:
+    async with owned(root) as ownership, trio.open_nursery() as nursery:
+        nursery.start_soon(ownership.keep)
+        changes: list[Callable[[Path], object]] = [Path.stat, make_anew, lambda root: (root / ".lock").unlink()]
+        for change in changes:
+            change(root)
+            await trio.sleep(11)
+            await assert_owned(root)
+        nursery.cancel_scope.cancel()
+    async with owned(root, wait_seconds=0):
+        pass
+
+
+async def test_a_new_root_that_another_owns_ends_the_former_owner(root: Path, autojump_clock: MockClock) -> None:
+    async with owned(root) as former:
+        make_anew(root)
+        async with owned(root):
+            with pytest.raises(StoreLockedError, match="is in use by host"):
+                await former.keep()
+
+
+def make_unlockable(root: Path) -> None:
+    (root / ".lock").mkdir(parents=True)  # it cannot be opened for writing
+
+
+def make_lockable(root: Path) -> None:
+    (root / ".lock").rmdir()
+
+
+async def test_while_there_is_nothing_to_own_the_owner_waits(root: Path, autojump_clock: MockClock) -> None:
+    async with owned(root) as ownership, trio.open_nursery() as nursery:
+        nursery.start_soon(ownership.keep)
+        remove(root)
+        await trio.sleep(11)
+        make_unlockable(root)
+        await trio.sleep(11)
+        make_lockable(root)
+        await trio.sleep(11)
+        await assert_owned(root)
+        nursery.cancel_scope.cancel()

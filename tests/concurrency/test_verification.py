@@ -17,7 +17,7 @@ from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
 from pkgserver_trio.cache_files import CacheFiles
-from pkgserver_trio.disk import Disk, ignore
+from pkgserver_trio.disk import Disk, warn_of
 from pkgserver_trio.findings import Tally
 from pkgserver_trio.hashing import Hashing
 from pkgserver_trio.tar_stream import TarLimits
@@ -202,6 +202,16 @@ async def test_a_file_that_cannot_be_opened_is_told_and_left_where_it_is(attic: 
     assert files_in(attic.root / "cache") == {NAME}
 
 
+@pytest.mark.parametrize("step", ["open", "read"])
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM])
+async def test_a_lack_of_descriptors_or_memory_condemns_no_file(attic: Attic, step: str, code: int) -> None:
+    attic.lay(WANTED)
+    with pytest.RaisesGroup(pytest.RaisesExc(OSError, match=os.strerror(code)), flatten_subgroups=True):
+        await attic.repair(disk=HookedDisk(**{step: fail(code)}))
+    assert attic.lines == []
+    assert files_in(attic.root / "cache") == {NAME}
+
+
 async def test_a_folder_that_cannot_be_listed_is_wrong(attic: Attic) -> None:
     attic.lay(RIGHT)
     folder = attic.root / "cache" / "registry"
@@ -302,7 +312,7 @@ class CountingDisk(Disk):
     def __init__(self) -> None:
         self.listed = 0
 
-    def files(self, folder: Path, unlisted: Callable[[OSError], None] = ignore) -> Iterator[tuple[str, FileStat]]:
+    def files(self, folder: Path, unlisted: Callable[[OSError], None] = warn_of) -> Iterator[tuple[str, FileStat]]:
         for found in super().files(folder, unlisted):
             self.listed += 1
             yield found

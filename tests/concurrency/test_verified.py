@@ -150,3 +150,29 @@ def test_a_memory_that_fails_forgets_and_never_fails_its_caller(path: Path) -> N
         verified.add(NAME, STAT)
         verified.forget(NAME)
         assert verified.sha256(NAME, STAT) is None
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR | 13 << 8])
+def test_a_memory_on_a_failing_disk_lasts_as_long_as_the_process(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    connect = sqlite3.connect
+
+    def refuse(database: Path | str, *, check_same_thread: bool, timeout: float) -> sqlite3.Connection:
+        if database != path:
+            return connect(database, check_same_thread=check_same_thread, timeout=timeout)
+        error = sqlite3.OperationalError("refused")
+        error.sqlite_errorcode = code
+        raise error
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    with closing(Verified(path)) as verified:
+        verified.add(NAME, STAT)
+        assert verified.knows(NAME, STAT)
+    with closing(Verified(path)) as verified:
+        assert not verified.knows(NAME, STAT)
+
+
+def test_a_memory_that_may_not_be_opened_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        Verified(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -116,16 +117,16 @@ def test_a_memory_that_cannot_be_opened_is_a_clear_error(root: Path, capsys: pyt
     assert run(["verify"]) == 0, "without --repair nobody needs it"
 
 
-def test_a_disk_that_fails_the_listing_is_a_clear_error(
+def test_a_lack_of_descriptors_is_a_clear_error(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(self: Disk, folder: Path, unlisted: Callable[[OSError], None]) -> Iterator[tuple[str, FileStat]]:
-        raise OSError(5, os.strerror(5), str(folder))
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(folder))
 
     monkeypatch.setattr(Disk, "files", fail)
     assert run(["verify"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("Error: the cache cannot be listed: [Errno 5] Input/output error: ")
+    assert error.startswith("Error: the cache cannot be verified: [Errno 24] Too many open files: ")
 
 
 def test_ctrl_c_is_exit_code_130_and_leaves_the_cache_as_it_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         started.append(settings)
         return 0
 
-    stand_in(monkeypatch, "pkgserver_trio.main", "serve", serve)
+    stand_in(monkeypatch, "pkgserver_trio.process", "serve", serve)
     return started
 
 
@@ -57,7 +57,7 @@ def test_no_command_starts_the_server(served: list[Settings]) -> None:
 
 @pytest.mark.parametrize("code", [0, 1, 143])
 def test_exit_code_of_the_server_is_ours(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    stand_in(monkeypatch, "pkgserver_trio.main", "serve", lambda _settings: code)
+    stand_in(monkeypatch, "pkgserver_trio.process", "serve", lambda _settings: code)
     assert run([]) == code
 
 
@@ -186,7 +186,7 @@ def test_interruption_before_the_server_listens_for_signals_is_130(monkeypatch: 
     def interrupted(_settings: Settings) -> int:
         raise KeyboardInterrupt
 
-    stand_in(monkeypatch, "pkgserver_trio.main", "serve", interrupted)
+    stand_in(monkeypatch, "pkgserver_trio.process", "serve", interrupted)
     assert run([]) == 130
 
 

@@ -119,9 +119,9 @@ def test_two_resources_never_share_a_key_or_a_file_name(one: Resource, other: Re
     assert (one.pack() == other.pack()) == (one.name == other.name) == (one == other)
 
 
-def test_a_key_is_one_byte_longer_than_what_it_names() -> None:
-    assert len(ARTIFACT.pack()) == 1 + 20
-    assert len(PACKAGE.pack()) == 1 + 16 + 20
+def test_a_key_is_one_digit_longer_than_what_it_names() -> None:
+    assert len(f"{ARTIFACT.pack():x}") == 1 + 40
+    assert len(f"{PACKAGE.pack():x}") == 1 + 32 + 40
 
 
 @pytest.mark.parametrize(("kind", "uuid"), [(Kind.REGISTRY, None), (Kind.PACKAGE, None), (Kind.ARTIFACT, UUID)])

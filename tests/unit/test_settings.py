@@ -34,6 +34,7 @@ def test_nothing_at_all_gives_the_documented_defaults() -> None:
         "registries": (RegistryChoice(GENERAL, "https://github.com/JuliaRegistries/General"),),
         "origin_check": "required",
         "origin_tokens_file": None,
+        "rollback_after_seconds": 3600.0,
         "keep_free_bytes": 3 * 1024**3,
         "max_cache_bytes": None,
         "connect_seconds": 5,

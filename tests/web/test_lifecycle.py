@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import shutil
 import socket
 from functools import partial
 from typing import TYPE_CHECKING
@@ -157,6 +161,21 @@ async def test_a_store_that_cannot_be_made_stops_the_start(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(StartError, match="storage root"):
         await run(settings_for(tmp_path / "file", **NOWHERE), trio.Event())
+
+
+async def test_a_temp_folder_that_cannot_be_emptied_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rubbish = tmp_path / "temp" / "rubbish"
+    rubbish.mkdir(parents=True)
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    expected = f"{tmp_path / 'temp'} cannot be emptied: {os.strerror(errno.EBUSY)} ({rubbish})"
+    with pytest.raises(StartError, match=re.escape(expected)):
+        await run(settings_for(tmp_path, **NOWHERE), trio.Event())
 
 
 async def test_a_client_that_stops_reading_is_cut_and_others_are_not(serve: Serve, large: Tarball) -> None:

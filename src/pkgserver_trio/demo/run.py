@@ -13,8 +13,9 @@ from pkgserver_trio.demo.check import check_all
 from pkgserver_trio.demo.sample import build_sample
 from pkgserver_trio.demo.storage_server import storage_server
 from pkgserver_trio.logs import configure_logs
-from pkgserver_trio.main import listening, run_until_signal, url_of
+from pkgserver_trio.main import listening, url_of
 from pkgserver_trio.main import run as run_server
+from pkgserver_trio.process import run_until_signal
 from pkgserver_trio.settings import Settings
 from pkgserver_trio.web.client_connection import Times
 from pkgserver_trio.web.serving import Server

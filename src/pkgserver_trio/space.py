@@ -1,0 +1,92 @@
+"""The space that the cache may take: what is reserved, what is left, and who has to go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from pkgserver_trio.resource import Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from pkgserver_trio.cache_files import CacheFiles
+    from pkgserver_trio.index import Index
+    from pkgserver_trio.reservation import Reservation
+
+
+class Space:
+    """The two targets for the cache `files`, in bytes. Whoever holds `names` may change what is in `cache/`.
+
+    A file that cannot be removed keeps its entry, for it still takes space; it is tried again after all others.
+    """
+
+    def __init__(
+        self,
+        files: CacheFiles,
+        index: Index,
+        reservations: Collection[Reservation],
+        names: trio.Lock,
+        *,
+        keep_free_bytes: int,
+        max_cache_bytes: int | None,
+    ) -> None:
+        self.keep_free_bytes = keep_free_bytes
+        self.max_cache_bytes = max_cache_bytes
+        self._files = files
+        self._index = index
+        self._reservations = reservations
+        self._names = names
+
+    async def claim(self, reservation: Reservation, size: int) -> bool:
+        """Make `size` bytes in all belong to the reservation, evicting others; False if they cannot.
+
+        Nothing is evicted when even all that may be evicted would not make room. Raises OSError.
+        """
+        async with self._names:
+            excess = await self._excess(size - reservation.reserved_bytes)
+            if excess > self._index.evictable_bytes or not await self._evict(excess):
+                return False
+            reservation.reserved_bytes = size
+            return True
+
+    async def trim(self) -> None:
+        """Evict until the targets hold again, as far as files can be removed. Raises OSError."""
+        async with self._names:
+            await self._evict(await self._excess(0))
+
+    async def _excess(self, more_bytes: int) -> int:
+        free = await trio.to_thread.run_sync(self._files.disk.free_bytes, self._files.root)
+        unwritten = sum(r.reserved_bytes - min(r.written_bytes, r.reserved_bytes) for r in self._reservations)
+        excess = self.keep_free_bytes + unwritten + more_bytes - free
+        if self.max_cache_bytes is not None:
+            reserved = sum(r.reserved_bytes for r in self._reservations)
+            excess = max(excess, self._index.total_bytes + reserved + more_bytes - self.max_cache_bytes)
+        return excess
+
+    async def _evict(self, bytes_to_free: int) -> bool:
+        """Remove the files used longest ago; False when one of them stayed."""
+        victims = self._index.oldest_worth(bytes_to_free)
+        if not victims:
+            return True
+        stuck = await trio.to_thread.run_sync(self._unlink, victims)
+        for key in stuck:
+            self._index.postpone(key)
+        for key in set(victims) - stuck:
+            self._index.evict(key)
+        return not stuck
+
+    def _unlink(self, victims: Iterable[int]) -> set[int]:
+        """Remove files; return those that could not be."""
+        stuck: dict[int, str | None] = {}
+        for key in victims:
+            try:
+                self._files.unlink(Resource.unpack(key))
+            except OSError as error:
+                stuck[key] = error.strerror
+        for key, reason in list(stuck.items())[:1]:  # on a read-only disk there would be a line for every file
+            name = Resource.unpack(key).name
+            structlog.get_logger().warning("cannot evict", files=len(stuck), resource=name, error=reason)
+        return set(stuck)

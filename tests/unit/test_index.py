@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pkgserver_trio.disk import FileStat
+from pkgserver_trio.index import Index
+
+STAT = FileStat(size_bytes=10, mtime_ns=1_500_000_000_000_000_000, atime_ns=0, device=1, inode=2)
+OTHER = FileStat(size_bytes=20, mtime_ns=0, atime_ns=0, device=1, inode=3)
+
+
+def test_what_is_not_in_the_index_is_not_entered_by_its_use_or_by_doubts() -> None:
+    index = Index()
+    index.touch(1, 100)
+    index.doubt(1)
+    assert (len(index), index.suspects, index.take_used()) == (0, set(), {})
+
+
+def test_times_of_use_never_go_back_and_are_told_once() -> None:
+    index = Index()
+    index.seed([(500, 3, 1, 0)], [])
+    index.add(1, STAT, 100)
+    index.add(2, STAT, 1000)
+    index.touch(1, 900)
+    assert index.take_used() == {2: 1000, 1: 1001}
+    index.touch(3, 0)
+    assert index.take_used() == {3: 1002}
+    assert index.take_used() == {}
+
+
+def test_a_file_found_right_keeps_its_age_unless_it_is_another_one() -> None:
+    index = Index()
+    index.add(1, STAT, 100)
+    index.add(2, STAT, 200)
+    index.doubt(1)
+    assert not index.trusts(1)
+    index.trust(1, STAT, 300)
+    assert index.trusts(1)
+    assert index.oldest_worth(1) == [1]
+    index.trust(1, OTHER, 300)
+    assert index.is_unchanged(1, OTHER)
+    assert not index.is_unchanged(1, STAT)
+    assert index.oldest_worth(1) == [2]
+
+
+def test_a_postponed_file_is_the_last_to_go_and_was_not_used() -> None:
+    index = Index()
+    index.add(1, STAT, 100)
+    index.add(2, STAT, 200)
+    index.take_used()
+    index.postpone(1)
+    assert index.oldest_worth(1) == [2]
+    assert index.take_used() == {}
