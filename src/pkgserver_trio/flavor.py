@@ -3,7 +3,7 @@
 1. Every storage server is polled by a task of its own, so that one that hangs delays no news of another.
 2. A registry is decided anew whenever a poll brought news of it, by a task of its own; only servers that answered last
    time are heard.
-3. A head is published when its tarball is in the store.
+3. A head is published when its origin confirms it and its tarball is in the store.
 4. Heads only move forward. A head is taken only from a server that knows the published one too: one that does not is
    behind, or has lost it. One that was superseded before, or is listed with an earlier date, is not taken again. What
    all servers have offered for long enough is taken all the same: it is meant.
@@ -20,6 +20,7 @@ import trio
 from pkgserver_trio.errors import ResourceUnavailableError
 from pkgserver_trio.head_choice import HeadChoice
 from pkgserver_trio.ledger import Adoption
+from pkgserver_trio.origin_check import Outcome
 from pkgserver_trio.registry_list import listing_name, parse_listing, render_listing
 from pkgserver_trio.registry_poll import Poll
 from pkgserver_trio.resource import Kind, Resource
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from pkgserver_trio.ledger import Ledger
+    from pkgserver_trio.origin_check import OriginVerdict
     from pkgserver_trio.upstream import StorageServer
 
 
@@ -53,8 +55,11 @@ class Flavor:
         complained: set[str],
         ledger: Ledger,
         rollback_after_seconds: float,
+        check_origin: Callable[[str, str], Awaitable[OriginVerdict]],
     ) -> None:
         self.name = name
+        self.held_back: dict[str, str] = {}
+        """Why a new head of a registry is not taken, by uuid: what its origin says of it."""
         self.polls = [Poll(server, name) for server in servers]
         self._hold = hold
         self._chosen = None if isinstance(choices, AllRegistries) else {choice.uuid for choice in choices}
@@ -68,6 +73,7 @@ class Flavor:
         self._ledger = ledger
         self.rollbacks = Rollbacks(rollback_after_seconds)
         self._choice = HeadChoice(name, ledger, self.rollbacks)
+        self._check_origin = check_origin
         self._log = structlog.get_logger().bind(flavor=name or "(flavorless)")
 
     @property
@@ -154,7 +160,26 @@ class Flavor:
         if older:
             await trio.to_thread.run_sync(self._ledger.pass_over, self.name, uuid, older, time.time())
 
+    async def _is_from_origin(self, uuid: str, head: str) -> bool:
+        verdict = await self._check_origin(uuid, head)
+        if verdict.outcome in {Outcome.CONFIRMED, Outcome.UNCHECKED}:
+            self.held_back.pop(uuid, None)
+            return True
+        told = f"{verdict.outcome.value}: {head}"
+        if not self.held_back.get(uuid, "").startswith(told):
+            self._log.warning(
+                "new registry head is held back: its origin does not confirm it",
+                registry=uuid,
+                head=head,
+                outcome=verdict.outcome.value,
+                reason=verdict.reason,
+            )
+        self.held_back[uuid] = f"{told}: {verdict.reason}"
+        return False
+
     async def _adopt(self, uuid: str, head: str, listed_seconds: float | None) -> bool:
+        if not await self._is_from_origin(uuid, head):
+            return False
         try:
             with trio.fail_after(_HOLD_SECONDS):
                 await self._hold(Resource(Kind.REGISTRY, head, uuid))

@@ -27,6 +27,7 @@ from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.library import Library
+from pkgserver_trio.origin_check import Origins, open_origins
 from pkgserver_trio.registries import Registries
 from pkgserver_trio.store import Store
 from pkgserver_trio.store_lock import owned
@@ -58,6 +59,7 @@ class _Parts(NamedTuple):
     settings: Settings
     ownership: Ownership
     servers: tuple[StorageServer, ...]
+    origins: Origins
     verified: Verified
     listeners: list[trio.SocketListener]
 
@@ -91,18 +93,22 @@ async def run(
         _empty(root / "temp")
         verified = _open_verified(root / "verified.sqlite")
         try:
-            async with open_storage_servers(settings, transport=transport) as servers:
-                await _run_tree(_Parts(settings, ownership, servers, verified, listeners), stopping, task_status)
+            async with (
+                open_storage_servers(settings, transport=transport) as servers,
+                open_origins(settings, transport=transport) as origins,
+            ):
+                parts = _Parts(settings, ownership, servers, origins, verified, listeners)
+                await _run_tree(parts, stopping, task_status)
         finally:
             verified.close()
 
 
 async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskStatus[Running]) -> None:
-    settings, ownership, servers, verified, listeners = parts
+    settings, ownership, servers, origins, verified, listeners = parts
     stopped = trio.Event()
     async with trio.open_nursery() as downloads:
         library = _build_library(settings, servers, verified, downloads)
-        registries = _build_registries(settings, servers, library)
+        registries = _build_registries(settings, servers, origins, library)
         app = PackageServer(
             library, registries, public_url=settings.public_url, trusted_proxies=settings.trusted_proxies
         )
@@ -149,7 +155,9 @@ def _build_library(
     return Library(nursery, store, downloads, hashing)
 
 
-def _build_registries(settings: Settings, servers: tuple[StorageServer, ...], library: Library) -> Registries:
+def _build_registries(
+    settings: Settings, servers: tuple[StorageServer, ...], origins: Origins, library: Library
+) -> Registries:
     return Registries(
         Path(settings.storage_root) / "static",
         Disk(),
@@ -161,6 +169,7 @@ def _build_registries(settings: Settings, servers: tuple[StorageServer, ...], li
         period_seconds=settings.registry_update_period_seconds,
         ledger=_open_ledger(Path(settings.storage_root) / "ledger.jsonl"),
         rollback_after_seconds=settings.rollback_after_seconds,
+        check_origin=origins.check,
     )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.disk import Disk
     from pkgserver_trio.ledger import Ledger
+    from pkgserver_trio.origin_check import OriginVerdict
     from pkgserver_trio.settings import AllRegistries, RegistryChoice
     from pkgserver_trio.upstream import StorageServer
 
@@ -43,6 +44,7 @@ class Registries:
         period_seconds: float,
         ledger: Ledger,
         rollback_after_seconds: float,
+        check_origin: Callable[[str, str], Awaitable[OriginVerdict]],
     ) -> None:
         self._folder, self._disk, self._welcome, self._ledger = folder, disk, welcome, ledger
         flavor = partial(
@@ -55,6 +57,7 @@ class Registries:
             complained=set(),
             ledger=ledger,
             rollback_after_seconds=rollback_after_seconds,
+            check_origin=check_origin,
         )
         names = ("",) if flavorless else FLAVORS
         self.flavors = {name: flavor(name, listing=self._read(listing_name(name))) for name in names}

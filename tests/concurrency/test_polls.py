@@ -12,6 +12,7 @@ from tests.lofts import open_servers, registry_of
 
 from pkgserver_trio.disk import Disk
 from pkgserver_trio.ledger import Ledger
+from pkgserver_trio.origin_check import Origins
 from pkgserver_trio.registries import Registries
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
 from pkgserver_trio.settings import AllRegistries
@@ -56,6 +57,7 @@ async def follow(root: Path, hosts: Mapping[str, FakeTransport], *, seconds: flo
             period_seconds=1,
             ledger=Ledger(root / "ledger.jsonl", Disk()),
             rollback_after_seconds=3600,
+            check_origin=Origins({}).check,
         )
         nursery.start_soon(registries.run)
         await trio.sleep(seconds)

@@ -15,6 +15,7 @@ from tests.lofts import Tarball, open_loft, open_servers, registry_of
 from pkgserver_trio.disk import Disk
 from pkgserver_trio.errors import UpstreamFailedError
 from pkgserver_trio.ledger import Ledger
+from pkgserver_trio.origin_check import Origins, OriginVerdict, Outcome
 from pkgserver_trio.registries import Registries
 from pkgserver_trio.settings import AllRegistries, RegistryChoice
 
@@ -75,6 +76,7 @@ async def following(
     flavorless: bool = False,
     rollback_after_seconds: float = 3600,
     period_seconds: float = 1,
+    check_origin: Callable[[str, str], Awaitable[OriginVerdict]] | None = None,
 ) -> AsyncIterator[Registries]:
     """Run the registries with a look every second, until the test is done with them."""
     folder = root / "static"
@@ -91,6 +93,7 @@ async def following(
             period_seconds=period_seconds,
             ledger=Ledger(root / "ledger.jsonl", Disk()),
             rollback_after_seconds=rollback_after_seconds,
+            check_origin=check_origin or Origins({}).check,
         )
         nursery.start_soon(registries.run)
         yield registries
@@ -442,3 +445,60 @@ async def test_a_defect_in_a_decision_is_told_and_ends_nothing(
             await trio.sleep(2)
             assert shown(registries) == listing(OLD)
     assert any(line["log_level"] == "error" for line in lines)
+
+
+class Origin:
+    """Stands in for the origins: says of each head what it is told to."""
+
+    def __init__(self) -> None:
+        self.verdicts: dict[str, OriginVerdict] = {}
+        self.asked: list[tuple[str, str]] = []
+
+    async def check(self, uuid: str, tree_hash: str) -> OriginVerdict:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((uuid, tree_hash))
+        return self.verdicts.get(tree_hash, OriginVerdict(Outcome.CONFIRMED))
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.UNKNOWN])
+async def test_a_head_that_its_origin_does_not_confirm_is_held_back_and_nothing_else(
+    tmp_path: Path, autojump_clock: MockClock, outcome: Outcome
+) -> None:
+    host, origin = server(OLD, MINE), Origin()
+    both = (RegistryChoice(GENERAL, None), RegistryChoice(LOCAL, None))
+    with capture_logs() as lines:
+        async with following(tmp_path, {"one.invalid": host}, choices=both, check_origin=origin.check) as registries:
+            await trio.sleep(3)
+            assert shown(registries) == listing(OLD, MINE)
+            head = NEW.resource.tree_hash
+            origin.verdicts[head] = OriginVerdict(outcome, "the host is away")
+            host.files = server(NEW, MINE, knows=(OLD,)).files
+            await trio.sleep(100)
+            assert shown(registries) == listing(OLD, MINE)
+            flavor = registries.flavors["eager"]
+            assert flavor.held_back == {GENERAL: f"{outcome.value}: {head}: the host is away"}
+            origin.verdicts.clear()
+            await trio.sleep(2)
+            assert shown(registries) == listing(NEW, MINE)
+            assert flavor.held_back == {}
+    told = [line for line in lines if "held back" in line["event"]]
+    assert len(told) == len(registries.flavors), "once for each flavor"
+
+
+async def test_the_origin_is_asked_before_anything_is_downloaded_and_not_about_what_is_published(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    origin, holdings = Origin(), Holdings()
+    origin.verdicts[NEW.resource.tree_hash] = OriginVerdict(Outcome.REFUSED, "no recent commit")
+    async with following(
+        tmp_path, {"one.invalid": server(NEW)}, holdings.hold, check_origin=origin.check
+    ) as registries:
+        await trio.sleep(5)
+        assert holdings.held == []
+        assert shown(registries) is None
+        origin.verdicts.clear()
+        await trio.sleep(2)
+        assert shown(registries) == listing(NEW)
+        asked = len(origin.asked)
+        await trio.sleep(100)
+        assert len(origin.asked) == asked

@@ -36,6 +36,7 @@ def running_zipapp(
         "JULIA_PKG_SERVER_STORAGE_ROOT": str(folder / "store"),
         "PKGSERVER_KEEP_FREE": "0",
         "PKGSERVER_LOG_FORMAT": "json",
+        "PKGSERVER_ORIGIN_CHECK": "off",
         "SHIV_ROOT": str(PYZ.parents[1] / "build" / "unpacked"),
         "PATH": os.environ["PATH"],
         **environment,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 #: Impatient, so that faults pass quickly.
 _SETTINGS: Final = {
+    "PKGSERVER_ORIGIN_CHECK": "off",
     "JULIA_PKG_SERVER_REGISTRY_UPDATE_PERIOD": "0.5",
     "PKGSERVER_PUBLIC_URL": "https://soak.invalid",
     "PKGSERVER_REGISTRIES": ",".join(REGISTRIES),

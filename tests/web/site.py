@@ -34,6 +34,7 @@ def settings_for(root: Path, **changes: str) -> Settings:
         "JULIA_PKG_SERVER_STORAGE_ROOT": str(root),
         "JULIA_PKG_SERVER_REGISTRY_UPDATE_PERIOD": "0.1",
         "PKGSERVER_KEEP_FREE": "0",
+        "PKGSERVER_ORIGIN_CHECK": "off",
         "PKGSERVER_PUBLIC_URL": PUBLIC_URL,
         "PKGSERVER_GRACEFUL_SECONDS": "0.3",
         "PKGSERVER_DRAIN_SECONDS": "0.3",

@@ -10,7 +10,7 @@ import click
 import trio
 
 from pkgserver_trio.demo.check import check_all
-from pkgserver_trio.demo.sample import build_sample
+from pkgserver_trio.demo.sample import GENERAL_UUID, build_sample
 from pkgserver_trio.demo.storage_server import storage_server
 from pkgserver_trio.logs import configure_logs
 from pkgserver_trio.main import listening, url_of
@@ -69,6 +69,7 @@ def _settings(root: str, port: int, upstream: str) -> Settings:
             "JULIA_PKG_SERVER_STORAGE_ROOT": root,
             "JULIA_PKG_SERVER_STORAGE_SERVERS": upstream,
             "PKGSERVER_KEEP_FREE": "0",  # a few kilobytes fit anywhere
+            "PKGSERVER_REGISTRIES": GENERAL_UUID,  # without an origin: the sample is not the real one
         }
     )
 

@@ -38,12 +38,17 @@ def readiness(flavors: Collection[Flavor]) -> TrioResponse:
 
 def _is_troubled(flavor: Flavor) -> bool:
     ages = [_age(poll.succeeded) for poll in flavor.polls]
-    return any(poll.error for poll in flavor.polls) or not any(age is not None and age < STALE_SECONDS for age in ages)
+    return (
+        bool(flavor.held_back)
+        or any(poll.error for poll in flavor.polls)
+        or not any(age is not None and age < STALE_SECONDS for age in ages)
+    )
 
 
 def _describe(flavor: Flavor) -> dict[str, Any]:
     return {
         "published": {uuid: _describe_registry(flavor, uuid, head) for uuid, head in sorted(flavor.published.items())},
+        "held_back": {uuid: printable(why) for uuid, why in sorted(flavor.held_back.items())},
         "storage_servers": {poll.server.name: _describe_server(flavor, poll) for poll in flavor.polls},
     }
 
