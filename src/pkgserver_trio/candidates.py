@@ -50,9 +50,8 @@ class Candidates:
         """Note a failure, here and in the server's record."""
         self.failures.append(failure)
         self._chances[server] = self._chances[server] - 1 if may_retry else 0
-        if isinstance(failure, AbsentError):
-            server.backoff.succeed()  # it answered
-        elif not isinstance(failure, CorruptError):  # which speaks of this one resource
+        # Neither speaks for or against the server: one that answers every HEAD may still never deliver.
+        if not isinstance(failure, AbsentError | CorruptError):
             server.backoff.fail(now)
 
     def verdict(self, name: str) -> ResourceUnavailableError:

@@ -8,6 +8,8 @@ import trio
 
 from pkgserver_trio.errors import CorruptError, SilentError, UpstreamError, most_telling
 from pkgserver_trio.hashing import Follower
+from pkgserver_trio.probes import find_next
+from pkgserver_trio.reservation import disk_errors_are_unavailability
 from pkgserver_trio.transfer import Transfer
 from pkgserver_trio.tree_hash import TarballError
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from pkgserver_trio.candidates import Candidates
     from pkgserver_trio.flight import Flight
     from pkgserver_trio.hashing import Hashing
-    from pkgserver_trio.probes import Probes
     from pkgserver_trio.reservation import Reservation
     from pkgserver_trio.upstream import StorageServer
 
@@ -36,13 +37,13 @@ class Delivery:
         # Each silence that readers see shortens the next one: together, they stay below twice the first.
         self._patience = 1.0
 
-    async def run(self, server: StorageServer, candidates: Candidates, probes: Probes) -> StorageServer:
+    async def run(self, server: StorageServer, candidates: Candidates) -> StorageServer:
         """Take it from `server`, else from the other candidates; return who delivered.
 
         Raises ResourceUnavailableError.
         """
         while not await self._try(server, candidates):
-            server, _ = await probes.find(self._resource, candidates)
+            server, _ = await find_next(self._resource, candidates)
         return server
 
     async def _try(self, server: StorageServer, candidates: Candidates) -> bool:
@@ -79,7 +80,8 @@ class Delivery:
 
     async def _verify(self, server: StorageServer) -> None:
         try:
-            hashes = await self._follower.follow()
+            with disk_errors_are_unavailability(self._resource):
+                hashes = await self._follower.follow()
         except TarballError as error:
             raise CorruptError(server.name, str(error)) from error
         if not hashes.include(self._resource.tree_hash):

@@ -49,7 +49,8 @@ class Pieces:
         began = trio.current_time()
         with trio.fail_after(self._left_seconds):
             piece = await anext(self._raw, b"")
-        self._left_seconds -= trio.current_time() - began
+        # What comes may be looked at late, after its time.
+        self._left_seconds = max(self._left_seconds - (trio.current_time() - began), 0)
         self._count += len(piece)
         if self._count >= LEAST_BYTES:
             self._left_seconds, self._count = self._silence_seconds, 0
