@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.slow_parsers import chosen_positions
 
-from pkgserver_trio.byte_range import ByteRange, UnsatisfiableRangeError, parse_range
+from pkgserver_trio.byte_range import ByteRange, UnsatisfiableRangeError, parse_range, size_by_rest
 
 
 def selected(header: str, body: bytes) -> bytes:
@@ -120,3 +120,23 @@ def test_a_header_means_what_the_slow_parser_says(head: str, tail: list[str], si
 
 def test_content_range_counts_the_last_byte_in() -> None:
     assert ByteRange(2, 6).content_range(10) == "bytes 2-5/10"
+
+
+@pytest.mark.parametrize(
+    ("header", "size"),
+    [
+        ("bytes 4-9/10", 10),
+        ("Bytes 4-9/10 ", 10),
+        ("bytes 4-8/10", None),
+        ("bytes 3-9/10", None),
+        ("bytes 4-3/4", None),
+        ("bytes 4-9/*", None),
+        ("bytes */10", None),
+        ("bytes 4-9/10, 4-9/10", None),
+        ("bytes 4-9999999999999999999/10000000000000000000", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_rest_tells_the_size_of_the_whole_if_it_is_the_rest(header: str | None, size: int | None) -> None:
+    assert size_by_rest(header, 4) == size
