@@ -16,7 +16,7 @@ from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
 from pkgserver_trio.admission import turn
-from pkgserver_trio.errors import NotFoundError, StorageFailedError, UpstreamFailedError
+from pkgserver_trio.errors import BrokenOffError, NotFoundError, StorageFailedError, UpstreamFailedError
 from pkgserver_trio.flight import FlightReader
 from pkgserver_trio.hashing import Follower, Hashing
 from pkgserver_trio.inflate import TarballError
@@ -60,6 +60,36 @@ async def test_what_is_cut_before_a_woken_reader_runs_is_not_read() -> None:
         assert ends == []
         progress.reach(20)
     assert ends == [19]
+
+
+@pytest.mark.parametrize("offset", [0, HALF])
+async def test_what_is_cut_while_a_thread_reads_it_is_not_sent(
+    tmp_path: Path, no_threads: None, monkeypatch: pytest.MonkeyPatch, offset: int
+) -> None:
+    gate = trio.Event()
+    host = FakeTransport(script=lambda _: Behaviour(body=BODY, pieces=Pieces(size=HALF + 1000, release=gate)))
+    read = OpenFile.read
+
+    async def read_and_be_cut(file: OpenFile, offset: int, stop: int) -> bytes:
+        piece = await read(file, offset, stop)
+        flight = loft.downloads.flights.get(WANTED.resource)
+        if flight is not None and not flight.progress.state.cuts:
+            flight.progress.cut(100)
+        return piece
+
+    monkeypatch.setattr(OpenFile, "read", read_and_be_cut)
+    async with open_loft(tmp_path, {"one.invalid": host}) as loft:
+        source = await loft.library.obtain(WANTED.resource)
+        assert isinstance(source, FlightReader)
+        await wait_all_tasks_blocked()
+        if offset:
+            with pytest.raises(BrokenOffError):
+                await source.read(offset, None)
+        else:
+            assert await source.read(offset, None) == BODY[:99]
+        source.close()
+        loft.downloads.flights.get(WANTED.resource).progress.reach(HALF + 1000)  # type: ignore[union-attr] # it runs
+        gate.set()
 
 
 class CuttingHashing(Hashing):
