@@ -49,15 +49,20 @@ class Delivery:
     async def _try(self, server: StorageServer, candidates: Candidates) -> bool:
         transfer = Transfer(server, self._reservation, self._progress, self._on_cut)
         written = self._progress.state.written_bytes
+        if candidates.is_last_chance(server):
+            self._patience = 1.0  # who can deliver only so is not given up for a silence of others
+        hurried = self._patience < 1
         self._progress.hand_over()
         try:
             await self._transfer(transfer, server)
         except UpstreamError as failure:
             if self._progress.state.written_bytes > written:
                 self._patience = 1.0
-            if isinstance(failure, SilentError):
+            silent = isinstance(failure, SilentError)
+            if silent:
                 self._patience /= 2
-            may_retry = transfer.has_brought_bytes and not isinstance(failure, CorruptError)
+            began_well = transfer.has_brought_bytes and not isinstance(failure, CorruptError)
+            may_retry = began_well or (silent and hurried)
             candidates.note(server, failure, trio.current_time(), may_retry=may_retry)
             return False
         finally:

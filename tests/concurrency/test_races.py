@@ -248,6 +248,23 @@ async def test_a_head_during_a_download_tells_what_that_knows(tmp_path: Path, no
         gate.set()
 
 
+async def test_a_slow_server_is_not_given_up_for_the_silence_of_others(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    gets = [Behaviour(body=BODY, stall_at=HALF)] * 3 + [Behaviour(body=BODY, delay_before_head=3)]
+    hosts = {
+        f"host{number}.invalid": FakeTransport(
+            script={
+                ("HEAD", WANTED.path): Behaviour(body=BODY, delay_before_head=number / 10),
+                ("GET", WANTED.path): get,
+            }
+        )
+        for number, get in enumerate(gets)
+    }
+    async with open_loft(tmp_path, hosts) as loft:
+        assert (await loft.get(WANTED.resource)).body == BODY
+
+
 LIARS = {
     "another total": {"content-range": f"bytes {HALF}-{SIZE}/{SIZE + 1}"},
     "another start": {"content-range": f"bytes 0-{SIZE - 1}/{SIZE}"},
