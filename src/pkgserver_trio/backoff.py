@@ -12,6 +12,8 @@ from typing import Final
 TOLERATED_FAILURES: Final = 2
 FIRST_REST_SECONDS: Final = 1.0
 LONGEST_REST_SECONDS: Final = 60.0
+#: After how long without a failure the next one is bad luck again.
+FORGIVEN_SECONDS: Final = 300.0
 
 
 class Backoff:
@@ -19,6 +21,7 @@ class Backoff:
 
     def __init__(self) -> None:
         self._failures = 0
+        self._failed_at = -inf
         self.rests_until = -inf
 
     def is_resting(self, now: float) -> bool:
@@ -26,11 +29,16 @@ class Backoff:
         return now < self.rests_until
 
     def succeed(self) -> None:
-        """Note that the server answered: all is forgiven."""
+        """Note that the server delivered: all is forgiven."""
         self._failures, self.rests_until = 0, -inf
 
     def fail(self, now: float) -> None:
         """Note that the server failed to answer, or to deliver."""
+        if self.is_resting(now):
+            return  # it was asked before it rested: the same outage, told by one of many
+        if now - self._failed_at > FORGIVEN_SECONDS:
+            self._failures = 0
+        self._failed_at = now
         self._failures += 1
         excess = self._failures - TOLERATED_FAILURES
         if excess > 0:

@@ -52,7 +52,12 @@ def parse_range(header: str | None, size: int) -> ByteRange | None:
     return ByteRange(start, stop)
 
 
-def is_rest(content_range: str | None, start: int) -> bool:
-    """Tell whether a 206 with this ``Content-Range`` holds all from byte ``start`` on."""
+def size_by_rest(content_range: str | None, start: int) -> int | None:
+    """Return the size of the whole when a 206 with this ``Content-Range`` holds all from byte ``start`` on, else None.
+
+    A size is more than ``start``, so it is never 0.
+    """
     match = _CONTENT_RANGE.fullmatch((content_range or "").strip(" \t"))
-    return match is not None and start == int(match[1]) <= int(match[2]) == int(match[3]) - 1
+    if match is None or int(match[1]) != start or not start <= int(match[2]) == int(match[3]) - 1:
+        return None
+    return int(match[3])

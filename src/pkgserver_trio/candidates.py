@@ -1,8 +1,8 @@
 """Which storage servers may still be asked for one resource, and what becomes of it when none is left.
 
-A server that does not have it, or has it wrong, is not asked again. One that failed while it sent its copy gets a
-second chance, after all others. One that rests after repeated failures is asked only when no other is left, and only
-one such.
+A server that does not have it, or has it wrong, is not asked again. One that failed while it sent its copy, or was not
+given its full time, gets a second chance, after all others. One that rests after repeated failures is asked only when
+no other is left, and only one such.
 """
 
 from __future__ import annotations
@@ -46,13 +46,16 @@ class Candidates:
         self._roused = True
         return [min(left, key=lambda server: server.backoff.rests_until)]
 
+    def is_last_chance(self, server: StorageServer) -> bool:
+        """Tell whether the server is not asked again if it fails now."""
+        return self._chances[server] == 1
+
     def note(self, server: StorageServer, failure: UpstreamError, now: float, *, may_retry: bool = False) -> None:
         """Note a failure, here and in the server's record."""
         self.failures.append(failure)
         self._chances[server] = self._chances[server] - 1 if may_retry else 0
-        if isinstance(failure, AbsentError):
-            server.backoff.succeed()  # it answered
-        elif not isinstance(failure, CorruptError):  # which speaks of this one resource
+        # Neither speaks for or against the server: one that answers every HEAD may still never deliver.
+        if not isinstance(failure, AbsentError | CorruptError):
             server.backoff.fail(now)
 
     def verdict(self, name: str) -> ResourceUnavailableError:

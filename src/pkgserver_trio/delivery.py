@@ -8,6 +8,8 @@ import trio
 
 from pkgserver_trio.errors import CorruptError, SilentError, UpstreamError, most_telling
 from pkgserver_trio.hashing import Follower
+from pkgserver_trio.probes import find_next
+from pkgserver_trio.reservation import disk_errors_are_unavailability
 from pkgserver_trio.transfer import Transfer
 from pkgserver_trio.tree_hash import TarballError
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from pkgserver_trio.candidates import Candidates
     from pkgserver_trio.flight import Flight
     from pkgserver_trio.hashing import Hashing
-    from pkgserver_trio.probes import Probes
     from pkgserver_trio.reservation import Reservation
     from pkgserver_trio.upstream import StorageServer
 
@@ -36,27 +37,32 @@ class Delivery:
         # Each silence that readers see shortens the next one: together, they stay below twice the first.
         self._patience = 1.0
 
-    async def run(self, server: StorageServer, candidates: Candidates, probes: Probes) -> StorageServer:
+    async def run(self, server: StorageServer, candidates: Candidates) -> StorageServer:
         """Take it from `server`, else from the other candidates; return who delivered.
 
         Raises ResourceUnavailableError.
         """
         while not await self._try(server, candidates):
-            server, _ = await probes.find(self._resource, candidates)
+            server, _ = await find_next(self._resource, candidates)
         return server
 
     async def _try(self, server: StorageServer, candidates: Candidates) -> bool:
         transfer = Transfer(server, self._reservation, self._progress, self._on_cut)
         written = self._progress.state.written_bytes
+        if candidates.is_last_chance(server):
+            self._patience = 1.0  # who can deliver only so is not given up for a silence of others
+        hurried = self._patience < 1
         self._progress.hand_over()
         try:
             await self._transfer(transfer, server)
         except UpstreamError as failure:
             if self._progress.state.written_bytes > written:
                 self._patience = 1.0
-            if isinstance(failure, SilentError):
+            silent = isinstance(failure, SilentError)
+            if silent:
                 self._patience /= 2
-            may_retry = transfer.has_brought_bytes and not isinstance(failure, CorruptError)
+            began_well = transfer.has_brought_bytes and not isinstance(failure, CorruptError)
+            may_retry = began_well or (silent and hurried)
             candidates.note(server, failure, trio.current_time(), may_retry=may_retry)
             return False
         finally:
@@ -79,7 +85,8 @@ class Delivery:
 
     async def _verify(self, server: StorageServer) -> None:
         try:
-            hashes = await self._follower.follow()
+            with disk_errors_are_unavailability(self._resource):
+                hashes = await self._follower.follow()
         except TarballError as error:
             raise CorruptError(server.name, str(error)) from error
         if not hashes.include(self._resource.tree_hash):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pkgserver_trio.store import Store
     from pkgserver_trio.upstream import Head, StorageServer
 
+    _Refusals = Refusals[Resource, ResourceUnavailableError]
+
 #: Of how many downloads the time is remembered. It matters for a second: until the clock gives another one.
 _MAX_MTIMES = 10_000
 #: How long a failed resource is left alone before it is asked for again. Clients try again after a second.
@@ -47,7 +49,6 @@ class Downloads:
         negative_seconds: float,
         admission: Admission | None = None,
     ) -> None:
-        self.refusals: Refusals[Resource, ResourceUnavailableError] = Refusals()
         self.flights: Coalescer[Resource, Flight] = Coalescer(nursery)
         self._errands: Coalescer[Resource, Errand[Head]] = Coalescer(nursery)
         self._servers = tuple(servers)
@@ -59,7 +60,12 @@ class Downloads:
         self._turns = trio.CapacityLimiter(max_downloads)
         self._mtimes: dict[Resource, int] = {}  # the last of each
         self._first_mtime = int(time.time()) + 1
+        self.forget_refusals()
         self._log = structlog.get_logger()
+
+    def forget_refusals(self) -> None:
+        """Ask again for what was missing. What is being asked for now was asked too early: it is not remembered."""
+        self._refusals: _Refusals = Refusals()
 
     def join(self, resource: Resource, peer: str = "") -> Flight:
         """Return the flight of `resource`, begun now for `peer` (none: for ourselves) if there is none. No checkpoint.
@@ -70,35 +76,35 @@ class Downloads:
 
     def _launch(self, resource: Resource, peer: str) -> Flight:
         self._admit(resource, peer)
-        return Flight(resource, self._fresh_mtime(resource), self._download, peer)
+        return Flight(resource, self._fresh_mtime(resource), partial(self._download, self._refusals), peer)
 
     async def probe(self, resource: Resource, peer: str = "") -> Head:
         """Ask the storage servers for a resource without downloading it. Raises ResourceUnavailableError."""
 
         def launch() -> Errand[Head]:
             self._admit(resource, peer)
-            return Errand(partial(self._find, resource, peer), resource.name)
+            return Errand(partial(self._find, self._refusals, resource, peer), resource.name)
 
         return await self._errands.join(resource, launch).wait()
 
     def _admit(self, resource: Resource, peer: str) -> None:
-        refusal = self.refusals.recall(resource, trio.current_time())
+        refusal = self._refusals.recall(resource, trio.current_time())
         if refusal is not None:
             raise refusal.with_traceback(None)  # each who hears of it would add its own frames
         self._admission.enter(peer)
 
-    def _refuse(self, resource: Resource, error: ResourceUnavailableError) -> None:
+    def _refuse(self, refusals: _Refusals, resource: Resource, error: Exception) -> None:
         """Remember why the storage servers cannot give it; what else went wrong may be over already."""
         if isinstance(error, NotFoundError | UpstreamFailedError | UpstreamSilentError):
             seconds = self._negative_seconds if isinstance(error, NotFoundError) else _PAUSE_SECONDS
             # Its text only: the error itself holds on to all that it came from.
-            self.refusals.add(resource, type(error)(str(error)), trio.current_time() + seconds)
+            refusals.add(resource, type(error)(str(error)), trio.current_time() + seconds)
 
-    async def _find(self, resource: Resource, peer: str) -> Head:
+    async def _find(self, refusals: _Refusals, resource: Resource, peer: str) -> Head:
         try:
             _, head = await self._probes.find(resource, Candidates(self._servers))
         except ResourceUnavailableError as error:
-            self._refuse(resource, error)
+            self._refuse(refusals, resource, error)
             raise
         finally:
             self._admission.leave(peer)
@@ -108,21 +114,24 @@ class Downloads:
         """Begin nothing any more; what runs goes on."""
         self._admission.close()
 
-    async def _download(self, flight: Flight) -> None:
+    async def _download(self, refusals: _Refusals, flight: Flight) -> None:
         """Download it, and say in one line how that went."""
         candidates = Candidates(self._servers)
-        name, failures = flight.resource.name, candidates.failures
+        log = self._log.bind(resource=flight.resource.name)
         try:
             server = await self._fetch(flight, candidates)
-        except ResourceUnavailableError as error:
-            self._refuse(flight.resource, error)
-            tell = self._log.debug if isinstance(error, NotFoundError) else self._log.warning
-            tell("not kept" if flight.progress.state.verified else "not downloaded", resource=name, error=str(error))
+        except Exception as error:
+            self._refuse(refusals, flight.resource, error)
+            event = "not kept" if flight.progress.state.verified else "not downloaded"
+            if not isinstance(error, ResourceUnavailableError):
+                log.exception(event)  # a defect: nobody else will tell
+            elif isinstance(error, NotFoundError):
+                log.debug(event, error=str(error))
+            else:
+                log.warning(event, error=str(error))
             raise
-        size = flight.progress.state.written_bytes
-        self._log.info(
-            "downloaded", resource=name, server=server.name, size_bytes=size, failures=[str(one) for one in failures]
-        )
+        size, failures = flight.progress.state.written_bytes, [str(failure) for failure in candidates.failures]
+        log.info("downloaded", server=server.name, size_bytes=size, failures=failures)
 
     async def _fetch(self, flight: Flight, candidates: Candidates) -> StorageServer:
         """Return who delivered. Raises ResourceUnavailableError."""
@@ -135,7 +144,7 @@ class Downloads:
             reservation = stack.enter_context(self._store.reserve(flight.resource))
             flight.file = reservation.file
             delivery = Delivery(flight, reservation, self._hashing, on_cut=partial(self._renew_mtime, flight))
-            server = await delivery.run(server, candidates, self._probes)
+            server = await delivery.run(server, candidates)
             await reservation.commit(flight.mtime_seconds)
         return server
 

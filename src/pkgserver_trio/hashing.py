@@ -88,10 +88,10 @@ class Follower:
                     return await self._finish()
                 self._offset = await self._hashing.feed(self._hasher, self._file, self._offset, state.confirmed_bytes)
             except TarballError:
-                if self._is_cut(self._progress.state):  # it read what was being cut
-                    continue
                 self._start_anew()
-                raise
+                if self._progress.state.cuts == state.cuts:  # else it may have read what was being cut
+                    raise
+                continue
             if not self._is_cut(self._progress.state):
                 self._progress.hash_to(self._offset)
 

@@ -110,7 +110,7 @@ class Library:
     def welcome(self, registries: Collection[Resource]) -> None:
         """Keep the published registries from eviction, and ask again for what was missing: there may be new things."""
         self.store.pin(registries)
-        self.downloads.refusals.clear()
+        self.downloads.forget_refusals()
 
     async def inspect_suspects(self) -> None:
         """Hash every suspect that nobody has asked for yet, one after the other."""

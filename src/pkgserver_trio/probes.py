@@ -34,11 +34,19 @@ class Probes:
         Raises ResourceUnavailableError when none does.
         """
         async with turn(self._turns):
-            while servers := candidates.pick(trio.current_time()):
-                won = await _race(servers, resource, candidates)
-                if won is not None:
-                    return won
-        raise candidates.verdict(resource.name)
+            return await find_next(resource, candidates)
+
+
+async def find_next(resource: Resource, candidates: Candidates) -> tuple[StorageServer, Head]:
+    """Do what `Probes.find` does, without waiting for a turn: for a download that runs, and is bounded as such.
+
+    Raises ResourceUnavailableError.
+    """
+    while servers := candidates.pick(trio.current_time()):
+        won = await _race(servers, resource, candidates)
+        if won is not None:
+            return won
+    raise candidates.verdict(resource.name)
 
 
 async def _race(

@@ -143,10 +143,13 @@ class Progress:
         the download failed before any reader took a byte, its own error.
         """
 
-        def is_settled(state: State) -> bool:
-            return state.verified or state.error is not None or not state.suits(view, offset)
+        def is_news(state: State) -> bool:
+            settled = state.verified or state.error is not None or not state.suits(view, offset)
+            return settled or state.readable_to(stop) > offset
 
-        state = await self.wait_for(lambda state: is_settled(state) or state.readable_to(stop) > offset)
+        await self.wait_for(is_news)
+        while not is_news(state := self.state):  # it may have been cut since it was news
+            await self.wait_for(is_news)
         if not state.suits(view, offset):
             raise BrokenOffError("another storage server has other bytes")
         failure = None if state.verified else state.error

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: What has to come within the time that a body may be silent: one that trickles slower is as good as silent.
 LEAST_BYTES = 256
+#: How much is looked at to find out a coding: a gzip header without an end would fill the memory.
+MOST_PEEKED_BYTES = 64 * 1024
 
 
 class Pieces:
@@ -39,7 +41,7 @@ class Pieces:
     async def is_gzip_twice(self) -> bool:
         """Tell whether the body is, after looking at its start."""
         while (told := is_gzip_twice(self._peeked)) is None:
-            piece = await self._receive()
+            piece = await self._receive() if len(self._peeked) < MOST_PEEKED_BYTES else b""
             if not piece:
                 return False
             self._peeked += piece
@@ -49,7 +51,8 @@ class Pieces:
         began = trio.current_time()
         with trio.fail_after(self._left_seconds):
             piece = await anext(self._raw, b"")
-        self._left_seconds -= trio.current_time() - began
+        # What comes may be looked at late, after its time.
+        self._left_seconds = max(self._left_seconds - (trio.current_time() - began), 0)
         self._count += len(piece)
         if self._count >= LEAST_BYTES:
             self._left_seconds, self._count = self._silence_seconds, 0

@@ -31,7 +31,3 @@ class Refusals(Generic[K, E]):
         """Return the reason, unless its time is over."""
         reason, until = self._refusals.get(key, (None, now))
         return reason if now < until else None
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._refusals.clear()

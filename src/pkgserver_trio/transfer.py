@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from pkgserver_trio.errors import BrokenError
 from pkgserver_trio.upstream import Rest
 
@@ -100,4 +102,5 @@ class Transfer:
     async def _cut(self) -> None:
         self._on_cut()
         self._progress.cut(self._position)  # first: nobody may read what is being cut
-        await self._reservation.cut(self._position)
+        with trio.CancelScope(shield=True):  # or what readers were told would not be what the next server appends to
+            await self._reservation.cut(self._position)

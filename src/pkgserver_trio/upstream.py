@@ -10,7 +10,7 @@ import httpx
 import trio
 
 from pkgserver_trio.backoff import Backoff
-from pkgserver_trio.byte_range import is_rest
+from pkgserver_trio.byte_range import size_by_rest
 from pkgserver_trio.credentials import masked
 from pkgserver_trio.errors import AbsentError, BrokenError, SilentError
 from pkgserver_trio.http_client import http_client, raw_body, trust
@@ -112,22 +112,23 @@ class StorageServer:
         with self._failures(), self._deadline(patience * self._patience.head_seconds) as deadline:
             async with self._bodies.stream("GET", self._url + path, headers=headers) as response:
                 deadline.deadline = float("inf")
-                start = self._check_start(response, rest)
+                head, start = self._check_head(response, rest)
                 async with raw_body(response) as raw:
                     pieces = Pieces(raw, patience * self._patience.body_seconds)
                     if _is_coded(response) and await pieces.is_gzip_twice():
                         yield Body(Head(None), start, Decoded(pieces))
                     else:
-                        yield Body(_head(response, start), start, pieces)
+                        yield Body(head, start, pieces)
 
-    def _check_start(self, response: httpx.Response, rest: Rest | None) -> int:
-        """Return the byte of the resource that a good response begins with."""
+    def _check_head(self, response: httpx.Response, rest: Rest | None) -> tuple[Head, int]:
+        """Return what a good response says of the whole resource, and the byte of it that the body begins with."""
         if rest is None or response.status_code != httpx.codes.PARTIAL_CONTENT:
             self._check_status(response)
-            return 0
-        if not is_rest(response.headers.get("Content-Range"), rest.start) or _is_coded(response):
+            return _head(response), 0
+        size = size_by_rest(response.headers.get("Content-Range"), rest.start)
+        if size is None or _is_coded(response):
             raise BrokenError(self.name, f"sent another range than the one from byte {rest.start}")
-        return rest.start
+        return Head(size, rest.etag), rest.start
 
     async def fetch_listing(self, path: str, etag: str | None) -> ListingAnswer | None:
         """GET a listing of at most `MAX_LISTING_BYTES`; None when it still is the one called `etag`."""
@@ -178,11 +179,10 @@ def _is_coded(response: httpx.Response) -> bool:
     return response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}
 
 
-def _head(response: httpx.Response, start: int = 0) -> Head:
-    """Return what the head says of the whole, when the body is what lies behind `start`."""
+def _head(response: httpx.Response) -> Head:
     text = response.headers.get("Content-Length", "")
     etag = "" if _is_coded(response) else response.headers.get("ETag", "")
-    size = int(text) + start if text.isascii() and text.isdigit() and len(text) < 19 else None  # noqa: PLR2004 # fits 64 bits
+    size = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None  # noqa: PLR2004 # fits 64 bits
     return Head(size, etag if etag.startswith('"') and etag.isascii() and etag.isprintable() else None)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgserver_trio.backoff import LONGEST_REST_SECONDS, Backoff
+from pkgserver_trio.backoff import FORGIVEN_SECONDS, LONGEST_REST_SECONDS, Backoff
 
 
 def rests(backoff: Backoff, failures: int) -> list[float]:
@@ -43,3 +43,17 @@ def test_no_number_of_failures_makes_a_longer_rest(failures: int) -> None:
     for _ in range(failures):
         backoff.fail(0.0)
     assert backoff.rests_until <= LONGEST_REST_SECONDS
+
+
+def test_many_failures_of_one_outage_count_once() -> None:
+    backoff = Backoff()
+    for _ in range(64):
+        backoff.fail(100.0)
+    assert backoff.rests_until == 101.0
+
+
+def test_failures_that_lie_far_apart_are_bad_luck() -> None:
+    backoff = Backoff()
+    for number in range(9):
+        backoff.fail(number * (FORGIVEN_SECONDS + 1))
+    assert rests(backoff, 1) == [0]

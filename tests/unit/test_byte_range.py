@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.slow_parsers import chosen_positions
 
-from pkgserver_trio.byte_range import ByteRange, UnsatisfiableRangeError, is_rest, parse_range
+from pkgserver_trio.byte_range import ByteRange, UnsatisfiableRangeError, parse_range, size_by_rest
 
 
 def selected(header: str, body: bytes) -> bytes:
@@ -124,7 +124,7 @@ def test_content_range_counts_the_last_byte_in() -> None:
 
 @pytest.mark.parametrize("header", ["bytes 4-9/10", "Bytes 4-9/10", " bytes 4-9/10\t", "bytes 0004-9/010"])
 def test_a_partial_answer_that_ends_with_the_resource_is_the_rest_of_it(header: str) -> None:
-    assert is_rest(header, 4)
+    assert size_by_rest(header, 4) == 10
 
 
 @pytest.mark.parametrize(
@@ -150,16 +150,17 @@ def test_a_partial_answer_that_ends_with_the_resource_is_the_rest_of_it(header: 
     ],
 )
 def test_any_other_partial_answer_is_not(header: str | None) -> None:
-    assert not is_rest(header, 4)
+    assert size_by_rest(header, 4) is None
 
 
 @given(asked=st.integers(0, 9), start=st.integers(0, 9), last=st.integers(0, 9), size=st.integers(0, 9))
 def test_the_rest_is_the_slice_from_what_was_asked(asked: int, start: int, last: int, size: int) -> None:
     body = bytes(range(size))
     sent = body[start : last + 1] if last < size else None
-    assert is_rest(f"bytes {start}-{last}/{size}", asked) == (start == asked and bool(sent) and sent == body[asked:])
+    is_rest = start == asked and bool(sent) and sent == body[asked:]
+    assert size_by_rest(f"bytes {start}-{last}/{size}", asked) == (size if is_rest else None)
 
 
 @given(header=st.one_of(st.none(), st.text(), st.from_regex(r"bytes [0-9*-]*/[0-9*]*")), start=st.integers(0, 2**62))
 def test_any_partial_answer_can_be_asked_about(header: str | None, start: int) -> None:
-    assert not is_rest(header, start) or str(start) in str(header)
+    assert size_by_rest(header, start) is None or str(start) in str(header)

@@ -29,13 +29,6 @@ def test_a_later_refusal_replaces_the_earlier_one() -> None:
     assert refusals.recall("key", now=5.0) is None
 
 
-def test_a_cleared_one_has_forgotten_all() -> None:
-    refusals: Refusals[str, AnyError] = Refusals()
-    refusals.add("key", FIRST, until=10.0)
-    refusals.clear()
-    assert refusals.recall("key", now=0.0) is None
-
-
 def test_of_too_many_the_longest_remembered_is_forgotten() -> None:
     refusals: Refusals[int, AnyError] = Refusals()
     for key in range(MAX_REFUSALS):
