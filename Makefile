@@ -30,6 +30,9 @@ BUILD_REQUIRES = $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproje
 # `task_status` is handed on; 9xx: that some paths have no checkpoint is relied on (coalesce.py, rule 2).
 NOT_ASYNC := ASYNC114,ASYNC122,ASYNC124,ASYNC127,ASYNC128,ASYNC9
 
+# What runs as a process of its own, or is seen over a socket only, is tested so; all the rest in every branch.
+SHOWN_BY_RUNNING := */web/*,*/demo/*,*/__main__.py,*/cli.py,*/main.py,*/process.py,*/verify.py
+
 .DELETE_ON_ERROR:
 .PHONY: help demo run test fuzz soak check format-check lint types layers coverage pyz format lock clean
 
@@ -70,6 +73,8 @@ layers: $(READY)
 coverage: $(READY) $(PYZ)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
+	@$(BIN)/coverage report --fail-under=100 --omit='$(SHOWN_BY_RUNNING)' >/dev/null || \
+		{ echo "make: below the web layer every branch has to be tested"; exit 1; }
 
 pyz: $(PYZ) ## Build dist/pkgserver.pyz, the whole server in one file
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -502,3 +503,16 @@ async def test_the_origin_is_asked_before_anything_is_downloaded_and_not_about_w
         asked = len(origin.asked)
         await trio.sleep(100)
         assert len(origin.asked) == asked
+
+
+async def test_what_was_published_before_there_was_a_ledger_is_as_old_as_the_start(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static" / "registries.eager").write_bytes(listing(OLD))
+    async with following(tmp_path, {"one.invalid": FakeTransport()}) as registries:
+        assert registries.flavors["eager"].adopted_seconds(GENERAL) is None
+        await trio.sleep(1)
+        adopted = registries.flavors["eager"].adopted_seconds(GENERAL)
+        assert adopted is not None
+        assert abs(adopted - time.time()) < 60

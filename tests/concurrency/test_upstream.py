@@ -10,11 +10,14 @@ from tests.fakes import Behaviour, FakeTransport, FakeUpstream, Pieces, good, re
 from tests.lofts import open_servers
 
 from pkgserver_trio.errors import AbsentError, BrokenError, SilentError, UpstreamError
+from pkgserver_trio.http_client import raw_body
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
 from pkgserver_trio.settings import Settings
 from pkgserver_trio.upstream import open_storage_servers
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from trio.testing import MockClock
 
 BODY = bytes(range(256)) * 40
@@ -166,3 +169,21 @@ async def test_a_password_is_in_no_name() -> None:
             await server.probe("/x")
     assert "secret" not in f"{server.name} {caught.value}"
     assert host.seen[0].headers["authorization"].startswith("Basic ")
+
+
+async def test_a_body_that_is_left_with_pieces_at_hand_is_ended_from_within() -> None:
+    ended: list[BaseException | None] = []
+
+    class Answer:
+        async def aiter_raw(self) -> AsyncIterator[bytes]:
+            try:
+                for _ in range(3):
+                    yield b"at hand, so that no checkpoint comes"
+                await trio.sleep_forever()
+            except BaseException as end:
+                ended.append(end)
+                raise
+
+    async with raw_body(Answer()) as pieces:  # type: ignore[arg-type] # all that is asked of a response
+        assert await anext(pieces)
+    assert isinstance(ended[0], trio.Cancelled)

@@ -176,3 +176,15 @@ def test_a_memory_on_a_failing_disk_lasts_as_long_as_the_process(
 def test_a_memory_that_may_not_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError):
         Verified(tmp_path)
+
+
+def test_a_memory_that_another_keeps_to_itself_for_a_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "verified.sqlite", isolation_level=None)) as other:
+        other.execute("CREATE TABLE theirs (name)")
+        other.execute("BEGIN EXCLUSIVE")
+        monkeypatch.setattr("pkgserver_trio.verified._BUSY_SECONDS", 0.05)
+        monkeypatch.setattr("pkgserver_trio.verified.time.monotonic", lambda: 0.0)
+        monkeypatch.setattr("pkgserver_trio.verified.time.sleep", lambda _: other.execute("ROLLBACK"))
+        Verified(tmp_path / "verified.sqlite").close()
