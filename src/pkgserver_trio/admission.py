@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_WAITING = 1024
 #: The same for one peer. A client asks for eight things at a time; an institute behind one address has many clients.
 MAX_WAITING_EACH = 128
-#: How long to wait for a turn. The client would give up after 20 s without a byte (docs/protocol.md).
+#: How long to wait for one's turns, in all. The client would give up after 20 s without a byte (docs/protocol.md).
 TURN_SECONDS = 5
 
 
@@ -58,10 +58,10 @@ class Admission:
 
 
 @asynccontextmanager
-async def turn(limiter: trio.CapacityLimiter) -> AsyncIterator[None]:
-    """Hold one of the limiter's tokens while inside. Raises QueueFullError when none is free for `TURN_SECONDS`."""
+async def turn(limiter: trio.CapacityLimiter, deadline: float) -> AsyncIterator[None]:
+    """Hold one of the limiter's tokens while inside. Raises QueueFullError when none is free by `deadline`."""
     borrower = object()
-    with trio.move_on_after(TURN_SECONDS) as waiting:
+    with trio.move_on_at(deadline) as waiting:
         await limiter.acquire_on_behalf_of(borrower)
     if waiting.cancelled_caught:
         raise QueueFullError("too many downloads are running")

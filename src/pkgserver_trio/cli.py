@@ -85,9 +85,19 @@ def pkgserver(
 def check_config(resolve: Callable[[], Resolved]) -> int:
     """Print every setting and where it comes from.
 
-    Passwords are masked. A wrong setting ends with exit code 2, as it does at the start of the server.
+    Passwords are masked. A wrong setting, or a file that one names and that cannot be used, ends with exit code 2, as
+    it does at the start of the server.
     """
+    from pkgserver_trio.http_client import trust  # noqa: PLC0415 - rule 2
+    from pkgserver_trio.origin_check import checkable, tokens_for  # noqa: PLC0415 - rule 2
+
     resolved = resolve()
+    settings = resolved.settings
+    try:
+        trust(settings.ca_file)
+        tokens_for(checkable(settings.registries).values(), settings.origin_tokens_file)
+    except SettingsError as error:
+        raise SettingsRejectedError(str(error)) from None
     for setting in all_settings():
         text = setting.grammar.mask(resolved.texts[setting.name])
         click.echo(f"{setting.name}={text}  ({resolved.sources[setting.name]})")

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from pkgserver_trio.upstream import StorageServer
 
 
+#: So short a wait before the first server is asked takes nothing off anybody's time.
+_UNFELT_SECONDS = 1
+#: After a longer one, which `admission` bounds, this keeps all silence together below the patience of clients.
+_HURRIED = 0.7
+
+
 class Delivery:
     """Fills the reservation of one flight. `on_cut` as in `Transfer`."""
 
@@ -36,6 +42,11 @@ class Delivery:
         self._on_cut = on_cut
         # Each silence that readers see shortens the next one: together, they stay below twice the first.
         self._patience = 1.0
+
+    def hurry(self, waited_seconds: float) -> None:
+        """Take what readers have waited already off the time that servers may be silent."""
+        if waited_seconds > _UNFELT_SECONDS:
+            self._patience = _HURRIED
 
     async def run(self, server: StorageServer, candidates: Candidates) -> StorageServer:
         """Take it from `server`, else from the other candidates; return who delivered.

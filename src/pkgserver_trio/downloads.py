@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from pkgserver_trio.admission import Admission, turn
+from pkgserver_trio.admission import TURN_SECONDS, Admission, turn
 from pkgserver_trio.candidates import Candidates
 from pkgserver_trio.coalesce import Coalescer, Errand
 from pkgserver_trio.delivery import Delivery
@@ -102,7 +102,8 @@ class Downloads:
 
     async def _find(self, refusals: _Refusals, resource: Resource, peer: str) -> Head:
         try:
-            _, head = await self._probes.find(resource, Candidates(self._servers))
+            deadline = trio.current_time() + TURN_SECONDS
+            _, head = await self._probes.find(resource, Candidates(self._servers), deadline)
         except ResourceUnavailableError as error:
             self._refuse(refusals, resource, error)
             raise
@@ -135,15 +136,17 @@ class Downloads:
 
     async def _fetch(self, flight: Flight, candidates: Candidates) -> StorageServer:
         """Return who delivered. Raises ResourceUnavailableError."""
+        began = trio.current_time()
         async with AsyncExitStack() as stack:
             try:
-                server, _ = await self._probes.find(flight.resource, candidates)
-                await stack.enter_async_context(turn(self._turns))
+                server, _ = await self._probes.find(flight.resource, candidates, began + TURN_SECONDS)
+                await stack.enter_async_context(turn(self._turns, began + TURN_SECONDS))
             finally:
                 self._admission.leave(flight.peer)
             reservation = stack.enter_context(self._store.reserve(flight.resource))
             flight.file = reservation.file
             delivery = Delivery(flight, reservation, self._hashing, on_cut=partial(self._renew_mtime, flight))
+            delivery.hurry(trio.current_time() - began)
             server = await delivery.run(server, candidates)
             await reservation.commit(flight.mtime_seconds)
         return server

@@ -52,14 +52,14 @@ _NOTHING = Ranking((), {}, frozenset())
 
 
 class HeadChoice:
-    """Chooses for the registries of one flavor; `flavor` is its name in the ledger."""
+    """Chooses for the registries of one flavor, which the ledger and the log know by its label."""
 
     def __init__(self, flavor: str, ledger: Ledger, rollbacks: Rollbacks) -> None:
         self._flavor = flavor
         self._ledger = ledger
         self._rollbacks = rollbacks
         self._known: set[tuple[str, str]] = set()  # server and hash: what it once had, it has
-        self._log = structlog.get_logger().bind(flavor=flavor or "(flavorless)")
+        self._log = structlog.get_logger().bind(flavor=flavor)
 
     def hear(self, uuid: str, polls: Iterable[Poll], published: str | None) -> None:
         """Take in what the servers that count offer now."""
@@ -69,7 +69,7 @@ class HeadChoice:
         """Rank what the servers that count offer now, after asking them what they know."""
         offers = _offers(uuid, polls)  # now: the polls go on while servers are asked
         heads = {offer.head for offer in offers}
-        if any(self._rollbacks.is_meant(uuid, head, trio.current_time()) for head in heads - {published}):
+        if any(self._rollbacks.is_meant(uuid, head) for head in heads - {published}):
             return Ranking(list(heads), _dates(offers), frozenset())
         backward = {offer.head for offer in offers if self._is_backward(uuid, offer, published)}
         candidates = heads - backward

@@ -1,4 +1,4 @@
-"""The HTTP clients that ask storage servers: whom they trust, how long they wait, where they follow a redirect to."""
+"""The HTTP clients that ask others: whom they trust, how long they wait, where they follow a redirect to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pkgserver_trio.settings import SettingsError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-_MAX_REDIRECTS = 5
+MAX_REDIRECTS = 5
 #: No proxy stands between this machine and itself, whatever HTTP_PROXY says.
 _LOCAL = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 
@@ -43,7 +43,7 @@ def http_client(
         headers={"Accept-Encoding": "identity"},
         mounts=dict.fromkeys(_LOCAL),
         follow_redirects=True,
-        max_redirects=_MAX_REDIRECTS,
+        max_redirects=MAX_REDIRECTS,
         timeout=timeout,
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30),
         event_hooks={"response": [_refuse_downgrade]},

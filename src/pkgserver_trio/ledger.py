@@ -1,7 +1,8 @@
 """What was published when, and what was passed over: so that no registry moves back, not even after a restart.
 
-A text file, a JSON object on each line, only ever appended to: kill -9 can cost its last line, and an operator can read
-it. What cannot be read of it is left out. Synchronous and thread-safe; every call may block and may raise OSError.
+A text file, a JSON object on each line, an empty one before it, only ever appended to: kill -9 can cost its last line,
+and an operator can read it. What cannot be read of it is left out. Synchronous and thread-safe; every call may block
+and may raise OSError.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ import trio
 from pkgserver_trio import __version__
 from pkgserver_trio.disk import Disk
 from pkgserver_trio.downloads import Downloads
+from pkgserver_trio.flavor import Following
 from pkgserver_trio.hashing import Hashing
 from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
@@ -158,19 +159,17 @@ def _build_library(
 def _build_registries(
     settings: Settings, servers: tuple[StorageServer, ...], origins: Origins, library: Library
 ) -> Registries:
-    return Registries(
-        Path(settings.storage_root) / "static",
-        Disk(),
-        servers,
-        library.hold,
-        welcome=library.welcome,
+    root = Path(settings.storage_root)
+    following = Following(
+        servers=servers,
+        hold=library.hold,
         choices=settings.registries,
-        flavorless=settings.flavorless,
         period_seconds=settings.registry_update_period_seconds,
-        ledger=_open_ledger(Path(settings.storage_root) / "ledger.jsonl"),
+        ledger=_open_ledger(root / "ledger.jsonl"),
         rollback_after_seconds=settings.rollback_after_seconds,
         check_origin=origins.check,
     )
+    return Registries(root / "static", Disk(), following, welcome=library.welcome, flavorless=settings.flavorless)
 
 
 def _open_ledger(path: Path) -> Ledger:

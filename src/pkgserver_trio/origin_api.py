@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import httpx
 import trio
 
-from pkgserver_trio.http_client import raw_body
+from pkgserver_trio.http_client import MAX_REDIRECTS, raw_body
 from pkgserver_trio.origin_answers import UnexpectedAnswerError, next_query
 from pkgserver_trio.printable import printable
 from pkgserver_trio.rate_limit import is_limited, pause_seconds
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_ANSWER_BYTES: Final = 4 << 20  # a hundred commits with their messages and signatures are about one MiB
-MAX_REDIRECTS: Final = 5
 _LONGEST_ETAG: Final = 256
 _LIMITED: Final = "limits how often it is asked"
 #: How a host answers who may not see a project: most say that there is none.
@@ -78,7 +77,8 @@ class OriginApi:
         except trio.TooSlowError:
             raise OriginUnavailableError(f"did not answer within {self._seconds:g} seconds") from None
         except httpx.ConnectError as error:  # nothing was told yet, nor said
-            raise OriginUnavailableError(f"cannot be reached: {printable(str(error), 200)}") from None
+            where = httpx.URL(self._url).host
+            raise OriginUnavailableError(f"cannot be reached at {where}: {printable(str(error), 200)}") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
             raise OriginUnavailableError(f"gave no whole answer: {type(error).__name__}") from None
 

@@ -60,8 +60,8 @@ async def open_origins(
         structlog.get_logger().warning("origin check is off: no new registry head is compared with its origin")
         yield Origins({})
         return
-    origins = _checkable(settings.registries)
-    tokens = _tokens_for(origins.values(), settings.origin_tokens_file)
+    origins = checkable(settings.registries)
+    tokens = tokens_for(origins.values(), settings.origin_tokens_file)
     timeout = httpx.Timeout(settings.head_seconds, connect=settings.connect_seconds)
     seconds = settings.connect_seconds + settings.head_seconds + settings.body_seconds
     async with http_client(timeout, trust(settings.ca_file), transport) as client:
@@ -74,7 +74,7 @@ async def open_origins(
         yield Origins(branches)
 
 
-def _checkable(registries: tuple[RegistryChoice, ...] | AllRegistries) -> dict[str, Origin]:
+def checkable(registries: tuple[RegistryChoice, ...] | AllRegistries) -> dict[str, Origin]:
     """Return the origins that can be asked, by registry. Raises SettingsError."""
     log = structlog.get_logger()
     origins: dict[str, Origin] = {}
@@ -97,7 +97,7 @@ def _checkable(registries: tuple[RegistryChoice, ...] | AllRegistries) -> dict[s
     return origins
 
 
-def _tokens_for(origins: Collection[Origin], file: str | None) -> dict[Origin, str]:
+def tokens_for(origins: Collection[Origin], file: str | None) -> dict[Origin, str]:
     """Return the token of each origin that has one: the file's, else its URL's. Raises SettingsError."""
     by_host = {} if file is None else _read_tokens(Path(file))
     log = structlog.get_logger()

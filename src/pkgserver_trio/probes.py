@@ -28,12 +28,12 @@ class Probes:
     def __init__(self) -> None:
         self._turns = trio.CapacityLimiter(_MAX_RACES)
 
-    async def find(self, resource: Resource, candidates: Candidates) -> tuple[StorageServer, Head]:
+    async def find(self, resource: Resource, candidates: Candidates, deadline: float) -> tuple[StorageServer, Head]:
         """Return the first candidate that says it has the resource, and what it says of it.
 
-        Raises ResourceUnavailableError when none does.
+        Raises ResourceUnavailableError when none does, or when it was nobody's turn by `deadline`.
         """
-        async with turn(self._turns):
+        async with turn(self._turns, deadline):
             return await find_next(resource, candidates)
 
 

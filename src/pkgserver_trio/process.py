@@ -30,11 +30,9 @@ _SWITCH_SECONDS = 0.0005
 
 
 def serve(settings: Settings) -> int:
-    """Run the server until a signal stops it; return the exit code (docs/protocol.md, "Configuration")."""
+    """Run the server until a signal stops it; return the exit code (docs/settings.md, "Exit codes")."""
     configure_logs(level=settings.log_level, log_format=settings.log_format)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection and a file for each client
     return run_until_signal(lambda stopping: run(settings, stopping))
 
 
@@ -52,6 +50,8 @@ def run_until_signal(start: Callable[[trio.Event], Awaitable[int | None]]) -> in
             nursery.cancel_scope.cancel()
         return code or 0
 
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection and a file for each client
     refusals: list[BaseException] = []
     code = 1
     try:

@@ -6,26 +6,20 @@ What is published is on disk before it is served, and is served again after a re
 from __future__ import annotations
 
 import contextlib
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from pkgserver_trio.flavor import Flavor
-from pkgserver_trio.ledger import Adoption
+from pkgserver_trio.flavor import Flavor, Following
 from pkgserver_trio.registry_list import FLAVORS, listing_name, parse_listing
 from pkgserver_trio.resource import Kind, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from pkgserver_trio.disk import Disk
-    from pkgserver_trio.ledger import Ledger
-    from pkgserver_trio.origin_check import OriginVerdict
-    from pkgserver_trio.settings import AllRegistries, RegistryChoice
-    from pkgserver_trio.upstream import StorageServer
 
 
 class Registries:
@@ -35,48 +29,24 @@ class Registries:
         self,
         folder: Path,
         disk: Disk,
-        servers: Sequence[StorageServer],
-        hold: Callable[[Resource], Awaitable[None]],
+        following: Following,
         *,
         welcome: Callable[[Collection[Resource]], None],
-        choices: tuple[RegistryChoice, ...] | AllRegistries,
         flavorless: bool,
-        period_seconds: float,
-        ledger: Ledger,
-        rollback_after_seconds: float,
-        check_origin: Callable[[str, str], Awaitable[OriginVerdict]],
     ) -> None:
-        self._folder, self._disk, self._welcome, self._ledger = folder, disk, welcome, ledger
-        flavor = partial(
-            Flavor,
-            servers=servers,
-            hold=hold,
-            choices=choices,
-            period_seconds=period_seconds,
-            publish=self._publish,
-            complained=set(),
-            ledger=ledger,
-            rollback_after_seconds=rollback_after_seconds,
-            check_origin=check_origin,
-        )
+        self._folder, self._disk, self._welcome = folder, disk, welcome
+        flavor = partial(Flavor, following=following, publish=self._publish)
         names = ("",) if flavorless else FLAVORS
         self.flavors = {name: flavor(name, listing=self._read(listing_name(name))) for name in names}
 
     async def run(self) -> None:
         """Keep every flavor up to date, each on its own."""
         self._welcome(self._heads())
-        await trio.to_thread.run_sync(self._date_what_is_undated)
+        for flavor in self.flavors.values():
+            await trio.to_thread.run_sync(flavor.date_what_is_undated)
         async with trio.open_nursery() as nursery:
             for flavor in self.flavors.values():
                 nursery.start_soon(flavor.run, name=f"registries {flavor.name}")
-
-    def _date_what_is_undated(self) -> None:
-        """Enter what another server has published, or this one before it had a ledger, as adopted now."""
-        for name, flavor in self.flavors.items():
-            for uuid, head in flavor.published.items():
-                if self._ledger.adoption(name, uuid) is None:
-                    with contextlib.suppress(OSError):  # its age stays unknown
-                        self._ledger.adopt(name, uuid, Adoption(head, time.time(), None))
 
     def _read(self, name: str) -> bytes | None:
         try:

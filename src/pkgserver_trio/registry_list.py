@@ -21,6 +21,11 @@ def listing_name(flavor: str) -> str:
     return f"registries.{flavor}" if flavor else "registries"
 
 
+def flavor_label(flavor: str) -> str:
+    """Return what a flavor is called in logs, metrics, reports and the ledger."""
+    return flavor or "flavorless"
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """What a server lists: for each registry's uuid, the tree hash of its head.

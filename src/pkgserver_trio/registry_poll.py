@@ -68,15 +68,16 @@ class Poll:
     async def _ask(self, *, whole: bool) -> None:
         etag = None if whole else self.etag
         if self.flavor and (whole or self.has_flavors):
+            absence: AbsentError | None = None
             try:
                 self._hear(await self.server.fetch_listing(f"/{listing_name(self.flavor)}", etag))
-            except AbsentError:
-                if not await self._may_be_flavorless():
-                    raise
-                etag = None  # it was that of another list
-            else:
+            except AbsentError as error:
+                absence, etag = error, None  # the tag is that of another list
+            if absence is None:
                 self.has_flavors = True
                 return
+            if not await self._may_be_flavorless():
+                raise absence
         self._hear(await self.server.fetch_listing(f"/{listing_name('')}", etag))
         self.has_flavors = False if self.flavor else None
 

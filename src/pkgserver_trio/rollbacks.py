@@ -7,30 +7,42 @@ a change back. On purpose is what every server that can be heard has offered for
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 
+class _Unanimous(NamedTuple):
+    """The only head that is offered (None: there are several), for how long in all, and when that was heard last."""
+
+    head: str | None
+    seconds: float
+    heard: float
+
+
 class Rollbacks:
     """The registries (by uuid) of one flavor. Times are seconds of any clock that only moves forward."""
 
-    def __init__(self, after_seconds: float) -> None:
+    def __init__(self, after_seconds: float, *, longest_gap_seconds: float) -> None:
         self.refused: Counter[tuple[str, str]] = Counter()
         """How often a server (its name comes second) that offered the published head of a registry moved it back."""
         self._after_seconds = after_seconds
-        self._unanimous: dict[str, tuple[str | None, float]] = {}  # the only head that is offered, and since when
+        self._longest_gap_seconds = longest_gap_seconds
+        self._unanimous: dict[str, _Unanimous] = {}
         self._offered: dict[tuple[str, str], str] = {}
         self._left_published: set[tuple[str, str]] = set()
         self._told: set[tuple[str, str]] = set()
 
     def hear(self, uuid: str, offers: Mapping[str, str], published: str | None, now: float) -> None:
-        """Take in the heads that servers (by name) offer now; none, while no server can be heard, changes nothing."""
+        """Take in the heads that servers (by name) offer now; none, while no server can be heard, changes nothing.
+
+        Only time counts in which servers were heard: what lies between two words of theirs is too long for that when it
+        is more than the longest gap.
+        """
         heads = set(offers.values())
-        only = min(heads) if len(heads) == 1 else None
-        if heads and (uuid not in self._unanimous or self._unanimous[uuid][0] != only):
-            self._unanimous[uuid] = only, now
+        if heads:
+            self._unanimous[uuid] = self._go_on(uuid, min(heads) if len(heads) == 1 else None, now)
         for server, head in offers.items():
             before = self._offered.get((uuid, server), head)
             if before not in {head, published}:
@@ -39,10 +51,17 @@ class Rollbacks:
                 self._left_published.add((uuid, server))
             self._offered[uuid, server] = head
 
-    def is_meant(self, uuid: str, head: str, now: float) -> bool:
+    def _go_on(self, uuid: str, only: str | None, now: float) -> _Unanimous:
+        before = self._unanimous.get(uuid)
+        if before is None or before.head != only:
+            return _Unanimous(only, 0, now)
+        gap = now - before.heard
+        return _Unanimous(only, before.seconds + (gap if gap <= self._longest_gap_seconds else 0), now)
+
+    def is_meant(self, uuid: str, head: str) -> bool:
         """Tell whether all that could be heard have offered this head, and no other, for long enough."""
-        only, since = self._unanimous.get(uuid, (None, now))
-        return head == only and now - since >= self._after_seconds
+        unanimous = self._unanimous.get(uuid)
+        return unanimous is not None and unanimous.head == head and unanimous.seconds >= self._after_seconds
 
     def refuse(self, uuid: str, offers: Mapping[str, str], heads: Collection[str]) -> list[str]:
         """Count the servers whose offers are among the refused `heads`; return those of them not told yet.

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _ZEROS: Final = memoryview(bytes(1 << 20))
 _NUMBER: Final = re.compile(rb"[0-9]{1,20}")
 _LINES: Final = re.compile(rb"(?:[0-9]{1,20}\n)+\0*")
-_PAIR_BYTES: Final = 24
 # Where the old GNU header and the blocks that follow it have the pairs, the sign that another block follows, the size.
 _FIRST_PAIRS: Final = slice(386, 482)
 _REAL_SIZE: Final = slice(483, 495)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from structlog.testing import capture_logs
-from tests.fakes import Behaviour, FakeTransport, good, strong_etag
+from tests.fakes import Behaviour, FakeTransport, Pieces, good, strong_etag
 from tests.faults import BODY, FAULTS, HALF, OTHER, SIZE, SLOW, WANTED, Fault, everywhere
-from tests.lofts import LoftPlan, open_loft, ranges_of
+from tests.lofts import LoftPlan, open_loft, ranges_of, tarball
 
 from pkgserver_trio.errors import (
     BrokenOffError,
@@ -213,3 +213,28 @@ async def test_a_reset_download_is_resumed_on_the_same_server_if_it_names_its_co
     gets = [request.headers for request in host.seen if request.method == "GET"]
     assert [headers.get("range") for headers in gets] == [None, f"bytes={HALF}-" if give_etag else None]
     assert [headers.get("if-range") for headers in gets] == [None, whole.etag]
+
+
+async def test_a_turn_that_comes_late_is_taken_off_the_silence_of_servers(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    other = tarball("another", 40_000)
+    faults = [
+        Fault(get=Behaviour(never_answer=True), head=Behaviour(body=BODY, delay_before_head=number / 100))
+        for number in range(3)
+    ]
+    hosts = {f"bad{number}.invalid": bad_server(fault) for number, fault in enumerate(faults)}
+    busy = good_server()
+    in_4_9_seconds = Behaviour(body=other.body, pieces=Pieces(size=other.size // 49 + 1, pause=0.1))
+    busy.files = {**busy.files, other.path: other.body}
+    busy.script = {("GET", other.path): in_4_9_seconds, ("HEAD", WANTED.path): Behaviour(delay_before_head=0.1)}
+    async with (
+        open_loft(tmp_path, {**hosts, "good.invalid": busy}, LoftPlan(max_downloads=1)) as loft,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(loft.library.hold, other.resource)
+        await trio.sleep(0.2)
+        client = Client(0, None)
+        await client.ask(loft)
+    assert (client.error, client.body) == (None, BODY)
+    assert client.longest_gap < PATIENCE_SECONDS

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 RESET = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1750000900", "date": "Sun, 15 Jun 2025 15:06:40 GMT"}
 
 FAILURES = [
-    (Behaviour(connect="refuse"), "cannot be reached: refused", 0),
+    (Behaviour(connect="refuse"), "cannot be reached at api.github.com: refused", 0),
     (Behaviour(connect="hang"), "gave no whole answer: ConnectTimeout", 5),
     (Behaviour(never_answer=True), "gave no whole answer: ReadTimeout", 5),
     (Behaviour(body=b"[" * 99, pieces=Pieces(1, pause=4)), "did not answer within 15 seconds", 15),

@@ -11,6 +11,7 @@ from tests.fakes import Behaviour, FakeTransport
 from tests.lofts import open_servers, registry_of
 
 from pkgserver_trio.disk import Disk
+from pkgserver_trio.flavor import Following
 from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.origin_check import Origins
 from pkgserver_trio.registries import Registries
@@ -46,19 +47,16 @@ async def follow(root: Path, hosts: Mapping[str, FakeTransport], *, seconds: flo
         await trio.lowlevel.checkpoint()
 
     async with open_servers(hosts) as servers, trio.open_nursery() as nursery:
-        registries = Registries(
-            root,
-            Disk(),
-            servers,
-            hold,
-            welcome=lambda _: None,
+        rules = Following(
+            servers=servers,
+            hold=hold,
             choices=AllRegistries.ALL,
-            flavorless=True,
             period_seconds=1,
             ledger=Ledger(root / "ledger.jsonl", Disk()),
             rollback_after_seconds=3600,
             check_origin=Origins({}).check,
         )
+        registries = Registries(root, Disk(), rules, welcome=lambda _: None, flavorless=True)
         nursery.start_soon(registries.run)
         await trio.sleep(seconds)
         nursery.cancel_scope.cancel()

@@ -146,7 +146,7 @@ async def test_a_hand_over_waits_for_nobodys_probes(tmp_path: Path, autojump_clo
         reader = await loft.library.obtain(WANTED.resource)
         turns = loft.downloads._probes._turns
         for _ in range(int(turns.total_tokens)):
-            await flood.enter_async_context(turn(turns))
+            await flood.enter_async_context(turn(turns, trio.current_time() + 1))
         reading = await read_on(reader)
         assert trio.current_time() < 6
     assert reading.body == BODY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,10 +15,12 @@ from tests.lofts import Tarball, open_loft, open_servers, registry_of
 
 from pkgserver_trio.disk import Disk
 from pkgserver_trio.errors import UpstreamFailedError
+from pkgserver_trio.flavor import Following
 from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.origin_check import Origins, OriginVerdict, Outcome
 from pkgserver_trio.registries import Registries
 from pkgserver_trio.settings import AllRegistries, RegistryChoice
+from pkgserver_trio.web.readiness import readiness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 GENERAL = "23338594-aafe-5451-b93e-139f81909106"
 LOCAL = "00000000-0000-4000-8000-000000000001"
+#: The time of day when Trio's clock begins.
+START = 1_700_000_000.0
 OLD, NEW, NEWER = (registry_of(GENERAL, seed) for seed in ("old", "new", "newer"))
 MINE = registry_of(LOCAL, "mine")
 EAGER, CONSERVATIVE = "/registries.eager", "/registries.conservative"
@@ -83,19 +87,17 @@ async def following(
     folder = root / "static"
     folder.mkdir(exist_ok=True)
     async with open_servers(hosts) as servers, trio.open_nursery() as nursery:
-        registries = Registries(
-            folder,
-            Disk(),
-            servers,
-            hold or Holdings().hold,
-            welcome=welcome or welcomed_by_nobody,
+        rules = Following(
+            servers=servers,
+            hold=hold or Holdings().hold,
             choices=choices,
-            flavorless=flavorless,
             period_seconds=period_seconds,
             ledger=Ledger(root / "ledger.jsonl", Disk()),
             rollback_after_seconds=rollback_after_seconds,
             check_origin=check_origin or Origins({}).check,
+            wall_seconds=lambda: START + trio.current_time(),
         )
+        registries = Registries(folder, Disk(), rules, welcome=welcome or welcomed_by_nobody, flavorless=flavorless)
         nursery.start_soon(registries.run)
         yield registries
         nursery.cancel_scope.cancel()
@@ -416,7 +418,9 @@ async def test_what_is_ignored_in_a_list_is_told_once(tmp_path: Path, autojump_c
             assert (poll.malformed, registries.flavors["eager"].unknown(poll)) == (1, 1)
             assert shown(registries) == listing(NEW)
     ignored = [line for line in lines if line["event"] == "storage server lists what is ignored"]
-    assert sorted(line["what"] for line in ignored) == ["malformed lines", "registries that are not served"]
+    told = sorted((line["flavor"], line["what"]) for line in ignored)
+    other = "registries that are not served"
+    assert told == [("conservative", other), ("eager", "malformed lines"), ("eager", other)]
 
 
 async def test_a_day_with_all_servers_down_changes_nothing_but_the_age(
@@ -425,12 +429,19 @@ async def test_a_day_with_all_servers_down_changes_nothing_but_the_age(
     host = server(NEW)
     async with following(tmp_path, {"one.invalid": host}, period_seconds=60) as registries:
         await trio.sleep(5)
-        succeeded = registries.flavors["eager"].polls[0].succeeded
+        flavor = registries.flavors["eager"]
+        (poll,) = flavor.polls
+        succeeded, adopted = poll.succeeded, flavor.adopted_seconds(GENERAL)
         host.script = lambda _: Behaviour(connect="refuse")
         await trio.sleep(25 * 3600)
-        (poll,) = registries.flavors["eager"].polls
         assert shown(registries) == listing(NEW)
         assert (poll.succeeded, poll.failing) == (succeeded, True)
+        assert flavor.adopted_seconds(GENERAL) == adopted
+        assert flavor.age_seconds(GENERAL) == pytest.approx(25 * 3600 + 5, abs=1)
+        ready = readiness(registries.flavors.values())
+        report = json.loads(await ready.get_data())
+        assert (ready.status_code, report["status"]) == (200, "degraded")
+        assert report["registries"]["eager"]["published"][GENERAL]["age_seconds"] > 25 * 3600
 
 
 async def test_a_defect_in_a_decision_is_told_and_ends_nothing(
@@ -477,7 +488,7 @@ async def test_a_head_that_its_origin_does_not_confirm_is_held_back_and_nothing_
             await trio.sleep(100)
             assert shown(registries) == listing(OLD, MINE)
             flavor = registries.flavors["eager"]
-            assert flavor.held_back == {GENERAL: f"{outcome.value}: {head}: the host is away"}
+            assert flavor.held_back == {GENERAL: {head: f"{outcome.value}: the host is away"}}
             origin.verdicts.clear()
             await trio.sleep(2)
             assert shown(registries) == listing(NEW, MINE)
@@ -515,4 +526,4 @@ async def test_what_was_published_before_there_was_a_ledger_is_as_old_as_the_sta
         await trio.sleep(1)
         adopted = registries.flavors["eager"].adopted_seconds(GENERAL)
         assert adopted is not None
-        assert abs(adopted - time.time()) < 60
+        assert START <= adopted <= START + 1

@@ -1,4 +1,4 @@
-"""The application: which path is answered by whom. Paths are matched raw and whole (docs/protocol.md, "Answers")."""
+"""The application: which path is answered by whom. Paths are matched raw and whole (docs/protocol.md, "Routes")."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -44,30 +43,31 @@ class RegistryCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
-        age = GaugeMetricFamily(
-            "pkgserver_registry_age_seconds",
-            "Time since the published head was adopted.",
-            labels=["registry", "flavor"],
-        )
-        success = GaugeMetricFamily(
-            "pkgserver_registry_last_success_timestamp_seconds",
-            "When a storage server last listed the registry, in Unix time.",
-            labels=["registry", "flavor", "server"],
-        )
-        refused = CounterMetricFamily(
-            "pkgserver_registry_rollbacks_refused",
-            "How often a storage server tried to move the registry back.",
-            labels=["registry", "flavor", "server"],
-        )
+        age, success, refused = _age(), _success(), _refused()
         for flavor in self._registries.flavors.values():
-            name = flavor.name or "flavorless"
             for uuid in sorted(flavor.published):
-                adopted = flavor.adopted_seconds(uuid)
-                if adopted is not None:
-                    age.add_metric([uuid, name], time.time() - adopted)
+                if (seconds := flavor.age_seconds(uuid)) is not None:
+                    age.add_metric([uuid, flavor.label], seconds)
                 for poll in flavor.polls:
-                    server = poll.server.name
+                    labels = [uuid, flavor.label, poll.server.name]
                     if uuid in poll.heads and poll.succeeded_seconds is not None:
-                        success.add_metric([uuid, name, server], poll.succeeded_seconds)
-                    refused.add_metric([uuid, name, server], flavor.rollbacks.refused[uuid, server])
+                        success.add_metric(labels, poll.succeeded_seconds)
+                    refused.add_metric(labels, flavor.rollbacks.refused[uuid, poll.server.name])
         yield from (age, success, refused)
+
+
+def _age() -> GaugeMetricFamily:
+    text = "Time since the published head was adopted."
+    return GaugeMetricFamily("pkgserver_registry_age_seconds", text, labels=["registry", "flavor"])
+
+
+def _success() -> GaugeMetricFamily:
+    name = "pkgserver_registry_last_success_timestamp_seconds"
+    text = "When a storage server last listed the registry, in Unix time."
+    return GaugeMetricFamily(name, text, labels=["registry", "flavor", "server"])
+
+
+def _refused() -> CounterMetricFamily:
+    name = "pkgserver_registry_rollbacks_refused"
+    text = "How often a storage server tried to move the registry back."
+    return CounterMetricFamily(name, text, labels=["registry", "flavor", "server"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,7 @@ def readiness(flavors: Collection[Flavor]) -> TrioResponse:
         status = "degraded"
     else:
         status = "ok"
-    report = {"status": status, "registries": {flavor.name or "registries": _describe(flavor) for flavor in flavors}}
+    report = {"status": status, "registries": {flavor.label: _describe(flavor) for flavor in flavors}}
     return answers.json_text(report, HTTPStatus.SERVICE_UNAVAILABLE if status == "unavailable" else HTTPStatus.OK)
 
 
@@ -48,17 +47,19 @@ def _is_troubled(flavor: Flavor) -> bool:
 def _describe(flavor: Flavor) -> dict[str, Any]:
     return {
         "published": {uuid: _describe_registry(flavor, uuid, head) for uuid, head in sorted(flavor.published.items())},
-        "held_back": {uuid: printable(why) for uuid, why in sorted(flavor.held_back.items())},
+        "held_back": {
+            uuid: {head: printable(why) for head, why in heads.items()} for uuid, heads in flavor.held_back.items()
+        },
         "storage_servers": {poll.server.name: _describe_server(flavor, poll) for poll in flavor.polls},
     }
 
 
 def _describe_registry(flavor: Flavor, uuid: str, head: str) -> dict[str, Any]:
-    adopted = flavor.adopted_seconds(uuid)
+    adopted, age = flavor.adopted_seconds(uuid), flavor.age_seconds(uuid)
     return {
         "hash": head,
         "adopted": adopted and datetime.fromtimestamp(adopted, UTC).isoformat(timespec="seconds"),
-        "age_seconds": adopted and round(time.time() - adopted, 3),
+        "age_seconds": age and round(age, 3),
         "refused_rollbacks": {
             server: count for (registry, server), count in flavor.rollbacks.refused.items() if registry == uuid
         },
