@@ -18,7 +18,7 @@ from pkgserver_trio.consensus import Knowledge, ranked, strictly_newer
 from pkgserver_trio.resource import Kind, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from pkgserver_trio.ledger import Ledger
     from pkgserver_trio.registry_poll import Poll
@@ -37,10 +37,9 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The heads that may replace the published one, best first, and the pairs of which the first is surely newer."""
+    """The offers that may replace the published head, best first, and the pairs of which the first is surely newer."""
 
-    forward: Sequence[str]
-    dates: Mapping[str, float | None]
+    forward: Sequence[Offer]
     newer: frozenset[tuple[str, str]]
 
     def older_than(self, head: str | None) -> set[str]:
@@ -48,14 +47,18 @@ class Ranking:
         return {older for newer, older in self.newer if newer == head}
 
 
-_NOTHING = Ranking((), {}, frozenset())
+_NOTHING = Ranking((), frozenset())
 
 
 class HeadChoice:
-    """Chooses for the registries of one flavor, which the ledger and the log know by its label."""
+    """Chooses for the registries of one flavor, which ledger and log know by its label, among so many `servers`."""
 
-    def __init__(self, flavor: str, ledger: Ledger, rollbacks: Rollbacks) -> None:
+    def __init__(
+        self, flavor: str, ledger: Ledger, rollbacks: Rollbacks, *, servers: int, wall_seconds: Callable[[], float]
+    ) -> None:
         self._flavor = flavor
+        self._servers = servers
+        self._wall_seconds = wall_seconds
         self._ledger = ledger
         self._rollbacks = rollbacks
         self._known: set[tuple[str, str]] = set()  # server and hash: what it once had, it has
@@ -70,8 +73,9 @@ class HeadChoice:
         offers = _offers(uuid, polls)  # now: the polls go on while servers are asked
         heads = {offer.head for offer in offers}
         if any(self._rollbacks.is_meant(uuid, head) for head in heads - {published}):
-            return Ranking(list(heads), _dates(offers), frozenset())
-        backward = {offer.head for offer in offers if self._is_backward(uuid, offer, published)}
+            return Ranking(_latest(offers, heads), frozenset())
+        all_agree = len(heads) == 1 < len(offers) == self._servers
+        backward = {offer.head for offer in offers if self._is_backward(uuid, offer, published, all_agree=all_agree)}
         candidates = heads - backward
         if candidates <= {published}:
             self._refuse(uuid, offers, backward)
@@ -80,18 +84,36 @@ class HeadChoice:
         knowledge = await self._ask_around(uuid, offers, asked) if len(asked) > 1 else {}
         order = ranked(candidates, knowledge, published=published, last_modified=_dates(offers))
         forward = list(takewhile(lambda head: head != published, order))
-        unaware = {head for head in forward if published and not _is_known_beside(published, head, knowledge)}
+        orphaned = published is not None and self._is_orphaned(uuid, published, knowledge)
+        unaware = set() if orphaned else {head for head in forward if not _is_known_beside(published, head, knowledge)}
         self._refuse(uuid, offers, backward | unaware)
         kept = [head for head in forward if head not in unaware]
-        return Ranking(kept, _dates(offers), strictly_newer(asked, knowledge))
+        # Of what nobody knows nothing is known to be older.
+        is_known = any(answers.get(published or "") is Knowledge.YES for answers in knowledge.values())
+        return Ranking(_latest(offers, kept), strictly_newer(asked, knowledge) if is_known else frozenset())
 
-    def _is_backward(self, uuid: str, offer: Offer, published: str | None) -> bool:
+    def _is_backward(self, uuid: str, offer: Offer, published: str | None, *, all_agree: bool) -> bool:
+        """Tell whether an offer is older than what is published. All servers may agree on what never was published."""
         if published is None or offer.head == published:
             return False
+        if self._ledger.is_superseded(self._flavor, uuid, offer.head):
+            return True
+        passed_over = self._ledger.is_passed_over(self._flavor, uuid, offer.head, self._wall_seconds())
+        return not all_agree and (passed_over or self._is_listed_earlier(uuid, offer, published))
+
+    def _is_listed_earlier(self, uuid: str, offer: Offer, published: str) -> bool:
+        """Tell whether the same server's list that offered the published head had a later date than this one."""
         adoption = self._ledger.adoption(self._flavor, uuid)
-        before = adoption.listed_seconds if adoption is not None and adoption.head == published else None
-        listed_earlier = before is not None and offer.listed_seconds is not None and offer.listed_seconds < before
-        return listed_earlier or self._ledger.is_superseded(self._flavor, uuid, offer.head)
+        if adoption is None or adoption.head != published or adoption.listed_by != offer.server.name:
+            return False
+        before, now = adoption.listed_seconds, offer.listed_seconds
+        return before is not None and now is not None and now < before
+
+    def _is_orphaned(self, uuid: str, published: str, knowledge: Mapping[str, Mapping[str, Knowledge]]) -> bool:
+        """Tell whether servers have for long been heard, and none of them knew the published head."""
+        said = {answers.get(published) for answers in knowledge.values()}
+        known = Knowledge.YES in said or Knowledge.NO not in said
+        return self._rollbacks.is_orphaned(uuid, known=known, now=trio.current_time())
 
     def _refuse(self, uuid: str, offers: Sequence[Offer], heads: Collection[str]) -> None:
         for head in self._rollbacks.refuse(uuid, _by_server(offers), heads):
@@ -136,7 +158,16 @@ def _dates(offers: Iterable[Offer]) -> dict[str, float | None]:
     return dates
 
 
-def _is_known_beside(published: str, head: str, knowledge: Mapping[str, Mapping[str, Knowledge]]) -> bool:
-    """Tell whether some server knows both."""
+def _latest(offers: Iterable[Offer], heads: Iterable[str]) -> list[Offer]:
+    """Return for each of the heads the offer with the latest date."""
+    offered = sorted(offers, key=lambda offer: offer.listed_seconds or 0)
+    latest = {offer.head: offer for offer in offered}
+    return [latest[head] for head in heads]
+
+
+def _is_known_beside(published: str | None, head: str, knowledge: Mapping[str, Mapping[str, Knowledge]]) -> bool:
+    """Tell whether some server knows both; without a published one there is nothing to know."""
+    if published is None:
+        return True
     both = (published, head)
     return any(all(answers.get(one) is Knowledge.YES for one in both) for answers in knowledge.values())

@@ -51,9 +51,15 @@ def http_client(
 
 
 async def _refuse_downgrade(response: httpx.Response) -> None:
-    """Follow no redirect from https to http: what was asked in secret is not repeated in the open."""
+    """Follow no redirect from https to http, where a secret would be told in the open, and none to nowhere."""
     target = response.headers.get("Location", "")
-    if response.is_redirect and response.url.scheme == "https" and response.url.join(target).scheme != "https":
+    if not response.is_redirect:
+        return
+    try:
+        scheme = response.url.join(target).scheme
+    except (ValueError, httpx.InvalidURL) as error:  # httpx would let some of them through, and the process end
+        raise httpx.RemoteProtocolError("redirects to what is no URL", request=response.request) from error
+    if response.url.scheme == "https" and scheme != "https":
         raise httpx.RemoteProtocolError(f"redirects from https to {target}", request=response.request)
 
 

@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 
 _PUBLISHED: Final = "published"
 _PASSED_OVER: Final = "passed over"
+#: How long a head that was found older stays so: servers were asked at one moment, and may not have known all.
+PASSED_OVER_SECONDS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """The head that is published; times are Unix seconds: of the adoption, and of the list that offered it."""
+    """The head that is published; times are Unix seconds: of the adoption, and of the list that offered it, whose."""
 
     head: str
     seconds: float
-    listed_seconds: float | None
+    listed_seconds: float | None = None
+    listed_by: str | None = None
 
 
 class Ledger:
@@ -40,6 +43,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._adoptions: dict[tuple[str, str], Adoption] = {}
         self._superseded: dict[tuple[str, str], set[str]] = {}
+        self._passed_over: dict[tuple[str, str], dict[str, float]] = {}
         lines = path.read_bytes().splitlines() if path.exists() else []
         for line in lines:
             self._read(line)
@@ -49,8 +53,13 @@ class Ledger:
         return self._adoptions.get((flavor, uuid))
 
     def is_superseded(self, flavor: str, uuid: str, head: str) -> bool:
-        """Tell whether there was, or is, something newer than this head."""
+        """Tell whether this head was published, and then another."""
         return head in self._superseded.get((flavor, uuid), ())
+
+    def is_passed_over(self, flavor: str, uuid: str, head: str, now: float) -> bool:
+        """Tell whether this head was found older than a published one not long before `now`."""
+        found = self._passed_over.get((flavor, uuid), {}).get(head)
+        return found is not None and abs(now - found) < PASSED_OVER_SECONDS
 
     def adopt(self, flavor: str, uuid: str, adoption: Adoption) -> None:
         """Note, durably, that a head is published now; the one before it is superseded."""
@@ -59,12 +68,13 @@ class Ledger:
             self._enter(flavor, uuid, adoption)
 
     def pass_over(self, flavor: str, uuid: str, heads: Iterable[str], seconds: float) -> None:
-        """Note, durably, that these heads are older than the published one."""
+        """Note, durably, that these heads were found older than the published one."""
         with self._lock:
             new = [head for head in heads if not self.is_superseded(flavor, uuid, head)]
+            new = [head for head in new if not self.is_passed_over(flavor, uuid, head, seconds)]
             if new:
-                self._write(_PASSED_OVER, flavor, uuid, [Adoption(head, seconds, None) for head in new])
-                self._superseded.setdefault((flavor, uuid), set()).update(new)
+                self._write(_PASSED_OVER, flavor, uuid, [Adoption(head, seconds) for head in new])
+                self._passed_over.setdefault((flavor, uuid), {}).update(dict.fromkeys(new, seconds))
 
     def _enter(self, flavor: str, uuid: str, adoption: Adoption) -> None:
         superseded = self._superseded.setdefault((flavor, uuid), set())
@@ -84,6 +94,7 @@ class Ledger:
                 "registry": uuid,
                 "hash": adoption.head,
                 "listed": adoption.listed_seconds,
+                "server": adoption.listed_by,
             }
             lines += f"\n{json.dumps(entry)}\n"  # the line before may be one that a power cut left without its end
         self._disk.append(self._path, lines.encode())
@@ -94,10 +105,11 @@ class Ledger:
             seconds = datetime.fromisoformat(entry["time"]).timestamp()
             flavor, uuid, head = str(entry["flavor"]), str(entry["registry"]), str(entry["hash"])
             listed = None if entry["listed"] is None else float(entry["listed"])
+            server = None if entry["server"] is None else str(entry["server"])
             event = entry["event"]
         except (ValueError, KeyError, TypeError):
             return
         if event == _PUBLISHED:
-            self._enter(flavor, uuid, Adoption(head, seconds, listed))
+            self._enter(flavor, uuid, Adoption(head, seconds, listed, server))
         else:
-            self._superseded.setdefault((flavor, uuid), set()).add(head)
+            self._passed_over.setdefault((flavor, uuid), {})[head] = seconds

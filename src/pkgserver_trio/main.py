@@ -22,13 +22,13 @@ import trio
 from pkgserver_trio import __version__
 from pkgserver_trio.disk import Disk
 from pkgserver_trio.downloads import Downloads
-from pkgserver_trio.flavor import Following
 from pkgserver_trio.hashing import Hashing
 from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.library import Library
 from pkgserver_trio.origin_check import Origins, open_origins
+from pkgserver_trio.publication import Following
 from pkgserver_trio.registries import Registries
 from pkgserver_trio.store import Store
 from pkgserver_trio.store_lock import owned

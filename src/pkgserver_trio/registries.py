@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from pkgserver_trio.flavor import Flavor, Following
+from pkgserver_trio.flavor import Flavor
 from pkgserver_trio.registry_list import FLAVORS, listing_name, parse_listing
 from pkgserver_trio.resource import Kind, Resource
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pkgserver_trio.disk import Disk
+    from pkgserver_trio.publication import Following
 
 
 class Registries:

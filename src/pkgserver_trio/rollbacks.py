@@ -33,6 +33,7 @@ class Rollbacks:
         self._offered: dict[tuple[str, str], str] = {}
         self._left_published: set[tuple[str, str]] = set()
         self._told: set[tuple[str, str]] = set()
+        self._unknown_since: dict[str, float] = {}
 
     def hear(self, uuid: str, offers: Mapping[str, str], published: str | None, now: float) -> None:
         """Take in the heads that servers (by name) offer now; none, while no server can be heard, changes nothing.
@@ -62,6 +63,16 @@ class Rollbacks:
         """Tell whether all that could be heard have offered this head, and no other, for long enough."""
         unanimous = self._unanimous.get(uuid)
         return unanimous is not None and unanimous.head == head and unanimous.seconds >= self._after_seconds
+
+    def is_orphaned(self, uuid: str, *, known: bool, now: float) -> bool:
+        """Tell whether no server that was heard has known the published head for as long as takes to mean a rollback.
+
+        Then it is no measure for what comes after it any more.
+        """
+        if known:
+            self._unknown_since.pop(uuid, None)
+            return False
+        return now - self._unknown_since.setdefault(uuid, now) >= self._after_seconds
 
     def refuse(self, uuid: str, offers: Mapping[str, str], heads: Collection[str]) -> list[str]:
         """Count the servers whose offers are among the refused `heads`; return those of them not told yet.

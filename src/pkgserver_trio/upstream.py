@@ -136,7 +136,7 @@ class StorageServer:
         patience = self._patience
         with self._failures(), self._deadline(patience.connect_seconds + patience.head_seconds) as deadline:
             async with self._probes.stream("GET", self._url + path, headers=headers) as response:
-                if response.status_code == httpx.codes.NOT_MODIFIED:
+                if response.status_code == httpx.codes.NOT_MODIFIED and etag is not None:
                     return None
                 self._check_status(response)
                 deadline.deadline = trio.current_time() + patience.body_seconds

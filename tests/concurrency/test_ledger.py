@@ -10,31 +10,34 @@ import pytest
 from tests.disks import ScriptedDisk
 
 from pkgserver_trio.disk import Disk
-from pkgserver_trio.ledger import Adoption, Ledger
+from pkgserver_trio.ledger import PASSED_OVER_SECONDS, Adoption, Ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-A, B, C = ("a" * 40, "b" * 40, "c" * 40)
+A, B, C, D = ("a" * 40, "b" * 40, "c" * 40, "d" * 40)
 UUID = "23338594-aafe-5451-b93e-139f81909106"
 
 
-def adoption(head: str, seconds: float = 1_700_000_000.5, listed: float | None = None) -> Adoption:
-    return Adoption(head, seconds, listed)
+def adoption(head: str, listed: float | None = None) -> Adoption:
+    return Adoption(head, 1_700_000_000.5, listed, None if listed is None else "http://one.invalid")
 
 
 def fill(path: Path) -> Ledger:
     ledger = Ledger(path, Disk())
     for head in (A, B, C, B):
         ledger.adopt("eager", UUID, adoption(head))
-    ledger.pass_over("eager", UUID, ["d" * 40, A], 1_700_000_001)
+    ledger.pass_over("eager", UUID, [D, A], 1_700_000_001)
     ledger.adopt("conservative", UUID, adoption(A, listed=1_600_000_000))
     return ledger
 
 
 def assert_filled(ledger: Ledger) -> None:
     assert ledger.adoption("eager", UUID) == adoption(B)
-    assert [ledger.is_superseded("eager", UUID, head) for head in (A, B, C, "d" * 40)] == [True, False, True, True]
+    assert [ledger.is_superseded("eager", UUID, head) for head in (A, B, C, D)] == [True, False, True, False]
+    now = 1_700_000_001 + PASSED_OVER_SECONDS
+    assert [ledger.is_passed_over("eager", UUID, D, at) for at in (now - 1, now)] == [True, False]
+    assert not ledger.is_passed_over("conservative", UUID, D, now - 1)
     assert ledger.adoption("conservative", UUID) == adoption(A, listed=1_600_000_000)
     assert not ledger.is_superseded("conservative", UUID, A)
     assert ledger.adoption("", UUID) is None
@@ -57,6 +60,7 @@ def test_each_line_can_be_read_by_people(tmp_path: Path) -> None:
         "registry": UUID,
         "hash": A,
         "listed": None,
+        "server": None,
     }
 
 
@@ -91,7 +95,7 @@ def test_what_cannot_be_written_is_not_remembered_either(tmp_path: Path) -> None
     with pytest.raises(OSError, match="No space"):
         ledger.pass_over("eager", UUID, [C], 0)
     assert ledger.adoption("eager", UUID) == adoption(A)
-    assert not ledger.is_superseded("eager", UUID, C)
+    assert not ledger.is_passed_over("eager", UUID, C, 0)
 
 
 def test_a_ledger_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

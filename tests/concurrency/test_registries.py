@@ -15,9 +15,9 @@ from tests.lofts import Tarball, open_loft, open_servers, registry_of
 
 from pkgserver_trio.disk import Disk
 from pkgserver_trio.errors import UpstreamFailedError
-from pkgserver_trio.flavor import Following
 from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.origin_check import Origins, OriginVerdict, Outcome
+from pkgserver_trio.publication import Following
 from pkgserver_trio.registries import Registries
 from pkgserver_trio.settings import AllRegistries, RegistryChoice
 from pkgserver_trio.web.readiness import readiness
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 GENERAL = "23338594-aafe-5451-b93e-139f81909106"
 LOCAL = "00000000-0000-4000-8000-000000000001"
 #: The time of day when Trio's clock begins.
-START = 1_700_000_000.0
+START = 1_780_000_000.0
 OLD, NEW, NEWER = (registry_of(GENERAL, seed) for seed in ("old", "new", "newer"))
 MINE = registry_of(LOCAL, "mine")
 EAGER, CONSERVATIVE = "/registries.eager", "/registries.conservative"

@@ -26,7 +26,10 @@ from pkgserver_trio.origin_check import OriginVerdict, Outcome
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
     from trio.testing import MockClock
+
+    from pkgserver_trio.resource import Resource
 
 
 async def test_what_is_no_longer_offered_is_no_longer_held_back(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -105,3 +108,31 @@ async def test_a_stale_offer_before_an_outage_is_not_meant_after_it(tmp_path: Pa
         host.script = {}
         await trio.sleep(5)
         assert shown(registries) == listing(NEW), "went back after 8 seconds of offers"
+
+
+async def test_a_head_that_cannot_be_had_is_asked_for_less_and_less(tmp_path: Path, autojump_clock: MockClock) -> None:
+    class Counting(Holdings):
+        asked = 0
+
+        async def hold(self, resource: Resource) -> None:
+            self.asked += 1
+            await super().hold(resource)
+
+    holdings = Counting()
+    holdings.missing.add(NEW.resource.tree_hash)
+    async with following(tmp_path, {"one.invalid": server(NEW)}, holdings.hold):
+        await trio.sleep(600)
+    assert holdings.asked < 2 * 20
+
+
+async def test_a_defect_in_a_poll_is_told_and_ends_nothing(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with capture_logs() as lines:
+        async with following(tmp_path, {"one.invalid": server(OLD)}) as registries:
+            with monkeypatch.context() as patch:
+                patch.setattr("pkgserver_trio.registry_poll.parse_listing", None)
+                await trio.sleep(3)
+            await trio.sleep(2)
+            assert shown(registries) == listing(OLD)
+    assert any(line["log_level"] == "error" for line in lines)

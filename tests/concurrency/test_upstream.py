@@ -187,3 +187,24 @@ async def test_a_body_that_is_left_with_pieces_at_hand_is_ended_from_within() ->
     async with raw_body(Answer()) as pieces:  # type: ignore[arg-type] # all that is asked of a response
         assert await anext(pieces)
     assert isinstance(ended[0], trio.Cancelled)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    "location", ["http:////..]", ":https://]\\", "http://[", "//[::1", "http://x:99999/", "\u0000"]
+)
+async def test_a_redirect_to_what_is_no_url_is_that_servers_failure(scheme: str, location: str) -> None:
+    host = FakeTransport(script=lambda _: Behaviour(status=302, headers={"location": location}))
+    settings = Settings.from_mapping({"JULIA_PKG_SERVER_STORAGE_SERVERS": f"{scheme}://one.invalid"})
+    async with open_storage_servers(settings, transport=host) as (server,):
+        with pytest.raises(BrokenError):
+            await server.probe("/x")
+        with pytest.raises(BrokenError):
+            await server.fetch_listing("/x", None)
+
+
+async def test_a_listing_that_is_not_modified_since_never_is_a_failure() -> None:
+    host = FakeTransport(script=lambda _: Behaviour(status=304))
+    async with open_servers({"one.invalid": host}) as (server,):
+        with pytest.raises(BrokenError):
+            await server.fetch_listing("/x", None)
