@@ -29,11 +29,13 @@ from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.library import Library
 from pkgserver_trio.origin_check import Origins, open_origins
 from pkgserver_trio.registries import Registries
+from pkgserver_trio.statistics import Statistics
 from pkgserver_trio.store import Store
 from pkgserver_trio.store_lock import owned
 from pkgserver_trio.tar_stream import TarLimits
 from pkgserver_trio.upstream import open_storage_servers
 from pkgserver_trio.verified import Verified
+from pkgserver_trio.vitals import watch_vitals
 from pkgserver_trio.web.app import PackageServer
 from pkgserver_trio.web.serving import Server
 
@@ -110,11 +112,17 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
         library = _build_library(settings, servers, verified, downloads)
         registries = _build_registries(settings, servers, origins, library)
         app = PackageServer(
-            library, registries, public_url=settings.public_url, trusted_proxies=settings.trusted_proxies
+            library,
+            registries,
+            public_url=settings.public_url,
+            trusted_proxies=settings.trusted_proxies,
+            siblings=settings.siblings,
         )
         server = Server.from_settings(cast("Any", app), settings)
+        app.metrics.watch(server.connections)
         async with trio.open_nursery() as services:
             services.start_soon(keep, library)
+            services.start_soon(watch_vitals, library.statistics, library.store)
             services.start_soon(ownership.keep)
             services.start_soon(registries.run)
             services.start_soon(_drain, stopping, library)
@@ -142,6 +150,7 @@ def _build_library(
         verified,
         keep_free_bytes=settings.keep_free_bytes,
         max_cache_bytes=settings.max_cache_bytes,
+        statistics=Statistics(),
     )
     hashing = Hashing(TarLimits(settings.max_unpacked_bytes, settings.max_members))
     downloads = Downloads(

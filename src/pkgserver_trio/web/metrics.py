@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from pkgserver_trio.web.collectors import CacheCollector, ConnectionCollector, RequestCollector, UpstreamCollector
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from prometheus_client.core import Metric
 
+    from pkgserver_trio.library import Library
     from pkgserver_trio.registries import Registries
 
 #: The version of the text format that is written.
@@ -23,9 +26,17 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics:
     """All metrics of one server."""
 
-    def __init__(self, registries: Registries) -> None:
+    def __init__(self, library: Library, registries: Registries) -> None:
         self._collectors = CollectorRegistry(auto_describe=False)
+        self._collectors.register(RequestCollector(library.statistics))
+        self._collectors.register(CacheCollector(library.store))
+        self._collectors.register(UpstreamCollector(library, registries))
         self._collectors.register(RegistryCollector(registries))
+        ProcessCollector(registry=self._collectors)
+
+    def watch(self, connections: Collection[object]) -> None:
+        """Tell of these connections, too: they exist only after the application."""
+        self._collectors.register(ConnectionCollector(connections))
 
     def render(self) -> bytes:
         """Return them as they are now."""
@@ -38,12 +49,16 @@ class RegistryCollector(Collector):
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
 
-    def describe(self) -> list[Metric]:
-        """Return nothing: the names do not depend on what there is to measure, so registering asks for no values."""
-        return []
-
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
+        flavors = self._registries.flavors.values()
+        ready = any(flavor.listing is not None for flavor in flavors)
+        yield GaugeMetricFamily("pkgserver_ready", "Whether there is a registry to serve.", value=ready)
+        held_back = GaugeMetricFamily(
+            "pkgserver_registry_held_back",
+            "Whether a new head is not taken because its origin does not confirm it.",
+            labels=["registry", "flavor"],
+        )
         age = GaugeMetricFamily(
             "pkgserver_registry_age_seconds",
             "Time since the published head was adopted.",
@@ -59,8 +74,10 @@ class RegistryCollector(Collector):
             "How often a storage server tried to move the registry back.",
             labels=["registry", "flavor", "server"],
         )
-        for flavor in self._registries.flavors.values():
+        for flavor in flavors:
             name = flavor.name or "flavorless"
+            for uuid in sorted({*flavor.published, *flavor.held_back}):
+                held_back.add_metric([uuid, name], uuid in flavor.held_back)
             for uuid in sorted(flavor.published):
                 adopted = flavor.adopted_seconds(uuid)
                 if adopted is not None:
@@ -70,4 +87,4 @@ class RegistryCollector(Collector):
                     if uuid in poll.heads and poll.succeeded_seconds is not None:
                         success.add_metric([uuid, name, server], poll.succeeded_seconds)
                     refused.add_metric([uuid, name, server], flavor.rollbacks.refused[uuid, server])
-        yield from (age, success, refused)
+        yield from (held_back, age, success, refused)
