@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 Key = tuple[str, *tuple[tuple[str, str], ...]]
 
 
-async def scrape(site: Site) -> dict[Key, float]:
+async def scrape(site: Site, running: int = 0) -> dict[Key, float]:
+    """Return what is measured once no more than `running` requests are: an answer is whole before its request ends."""
+    await until(lambda: site.library.statistics.requests_in_progress == running)
     answer = await site.client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -110,7 +112,7 @@ async def test_a_download_under_way_is_a_flight_and_its_second_client_coalesced(
     path, release = sample.artifact.path, trio.Event()
     site = await serve(files=sample.files, script={("GET", path): halved(sample.files[path], release)}, ready=True)
     async with site.client.stream("GET", path) as first, site.client.stream("GET", path) as second:
-        values = await scrape(site)
+        values = await scrape(site, running=2)
         assert values["pkgserver_flights_inprogress",] == 1
         assert values["pkgserver_queue_length",] == 0
         assert values["pkgserver_open_connections",] >= 3
@@ -132,7 +134,7 @@ async def test_what_waits_for_a_storage_server_is_the_queue(serve: Serve, sample
     async with trio.open_nursery() as nursery:
         nursery.start_soon(site.client.head, path)
         await site.upstream.wait_for("HEAD", path)
-        assert (await scrape(site))["pkgserver_queue_length",] == 1
+        assert (await scrape(site, running=1))["pkgserver_queue_length",] == 1
         nursery.cancel_scope.cancel()
 
 
@@ -196,7 +198,7 @@ async def test_the_disk_the_event_loop_and_the_process_are_measured(ready: Site)
     values = await scrape(ready)
     assert values["pkgserver_disk_free_bytes",] > 0
     assert values["pkgserver_disk_keep_free_bytes",] == 0
-    assert values["pkgserver_event_loop_delay_seconds_count",] >= 0
+    assert ("pkgserver_event_loop_delay_seconds_count",) in values
     assert values["process_resident_memory_bytes",] > 1_000_000
     ready.library.statistics.disk_free_bytes = None
     assert ("pkgserver_disk_free_bytes",) not in await scrape(ready)
