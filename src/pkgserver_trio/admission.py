@@ -33,6 +33,11 @@ class Admission:
         self._waiting: Counter[str] = Counter()
         self._is_closed = False
 
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return self._waiting.total()
+
     def enter(self, peer: str) -> None:
         """Count one more that waits; `leave` takes it back.
 

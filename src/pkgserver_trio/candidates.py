@@ -53,6 +53,7 @@ class Candidates:
     def note(self, server: StorageServer, failure: UpstreamError, now: float, *, may_retry: bool = False) -> None:
         """Note a failure, here and in the server's record."""
         self.failures.append(failure)
+        server.tally.fail(failure)
         self._chances[server] = self._chances[server] - 1 if may_retry else 0
         # Neither speaks for or against the server: one that answers every HEAD may still never deliver.
         if not isinstance(failure, AbsentError | CorruptError):

@@ -51,7 +51,7 @@ class Downloads:
     ) -> None:
         self.flights: Coalescer[Resource, Flight] = Coalescer(nursery)
         self._errands: Coalescer[Resource, Errand[Head]] = Coalescer(nursery)
-        self._servers = tuple(servers)
+        self.servers = tuple(servers)
         self._store = store
         self._hashing = hashing
         self._probes = Probes()
@@ -62,6 +62,11 @@ class Downloads:
         self._first_mtime = int(time.time()) + 1
         self.forget_refusals()
         self._log = structlog.get_logger()
+
+    @property
+    def waiting(self) -> int:
+        """How many resources wait for a storage server to begin to deliver, or to say that it has them."""
+        return self._admission.waiting
 
     def forget_refusals(self) -> None:
         """Ask again for what was missing. What is being asked for now was asked too early: it is not remembered."""
@@ -103,7 +108,7 @@ class Downloads:
     async def _find(self, refusals: _Refusals, resource: Resource, peer: str) -> Head:
         try:
             deadline = trio.current_time() + TURN_SECONDS
-            _, head = await self._probes.find(resource, Candidates(self._servers), deadline)
+            _, head = await self._probes.find(resource, Candidates(self.servers), deadline)
         except ResourceUnavailableError as error:
             self._refuse(refusals, resource, error)
             raise
@@ -117,7 +122,7 @@ class Downloads:
 
     async def _download(self, refusals: _Refusals, flight: Flight) -> None:
         """Download it, and say in one line how that went."""
-        candidates = Candidates(self._servers)
+        candidates = Candidates(self.servers)
         log = self._log.bind(resource=flight.resource.name)
         try:
             server = await self._fetch(flight, candidates)

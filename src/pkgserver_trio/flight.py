@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FlightReader:
-    """One answer's view of a flight; whoever got it closes it."""
+    """One answer's view of a flight; whoever got it closes it. `coalesced`: the flight was under way before."""
 
     flight: Flight
     file: OpenFile
     view: View
     mtime_seconds: int
+    coalesced: bool = False
 
     @property
     def size_bytes(self) -> int | None:
@@ -78,6 +79,7 @@ class Flight:
         self.progress = Progress()
         self.file: OpenFile | None = None
         self._download = download
+        self._joined = False
         self._settled = trio.Event()
         self._error: BaseException | None = None
 
@@ -98,12 +100,13 @@ class Flight:
 
         Raises ResourceUnavailableError when no server delivers.
         """
+        coalesced, self._joined = self._joined, True
         state = await self.progress.wait_begun()
         if state.error is not None:
             raise _as_unavailable(self.resource, state.error)
         if self.file is None or self.file.closed:
             return None
-        return FlightReader(self, self.file.hold(), self.progress.state.view, self.mtime_seconds)
+        return FlightReader(self, self.file.hold(), self.progress.state.view, self.mtime_seconds, coalesced)
 
     async def wait_landed(self) -> None:
         """Wait until the whole is verified. Raises ResourceUnavailableError when it will not be."""

@@ -47,6 +47,7 @@ class Library:
     ) -> None:
         self.store = store
         self.downloads = downloads
+        self.statistics = store.statistics
         self._hashing = hashing
         self._inspections: Coalescer[Resource, Errand[bool]] = Coalescer(nursery)
         self._log = structlog.get_logger()

@@ -16,7 +16,8 @@ import trio
 
 from pkgserver_trio.errors import most_telling
 from pkgserver_trio.logs import configure_logs
-from pkgserver_trio.main import StartError, run
+from pkgserver_trio.main import run
+from pkgserver_trio.opening import StartError
 from pkgserver_trio.settings import SettingsError
 from pkgserver_trio.store_lock import StoreLockedError
 

@@ -37,6 +37,8 @@ class Registries:
     ) -> None:
         self._folder, self._disk, self._welcome = folder, disk, welcome
         flavor = partial(Flavor, following=following, publish=self._publish)
+        self.updates = 0
+        """How often a new head was published since the start."""
         names = ("",) if flavorless else FLAVORS
         self.flavors = {name: flavor(name, listing=self._read(listing_name(name))) for name in names}
 
@@ -61,6 +63,7 @@ class Registries:
 
     async def _publish(self, name: str, listing: bytes) -> None:
         await trio.to_thread.run_sync(self._replace, self._folder / name, listing)
+        self.updates += 1
         new = [Resource(Kind.REGISTRY, head, uuid) for uuid, head in parse_listing(listing).heads.items()]
         self._welcome([*self._heads(), *new])
 

@@ -17,6 +17,8 @@ _HASH = "[0-9a-f]{40}"
 _RESOURCE = re.compile(rf"/(?:(registry|package)/({_UUID})|artifact)/({_HASH})")
 _ARTIFACT_TOML = re.compile(rf"/artifact/({_HASH})/([A-Za-z0-9_.+-]{{1,128}})")
 _HASH_DIGITS = 40
+_HASH_BITS = 160
+_UUID_BITS = 128
 
 
 class Kind(StrEnum):
@@ -96,6 +98,16 @@ class Resource:
         if uuid:
             uuid = "-".join((uuid[:8], uuid[8:12], uuid[12:16], uuid[16:20], uuid[20:]))
         return cls(kind, tree_hash, uuid or None, form)
+
+
+def tag_of(key: int) -> int:
+    """Return the tag of the resource whose ``pack`` gave ``key``: its first digit, without unpacking it."""
+    return key >> _UUID_BITS + _HASH_BITS or key >> _HASH_BITS
+
+
+def tags_of(kind: Kind) -> list[int]:
+    """Return the tags that resources of a kind can have, from 1 to 15."""
+    return [tag for tag, (_, tagged) in enumerate(_VARIANTS, 1) if tagged is kind]
 
 
 def parse_artifact_toml_path(path: str) -> tuple[Resource, str] | None:

@@ -10,7 +10,7 @@ import trio
 from pkgserver_trio.resource import Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
     from pkgserver_trio.cache_files import CacheFiles
     from pkgserver_trio.index import Index
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 class Space:
-    """The two targets for the cache `files`, in bytes. Whoever holds `names` may change what is in `cache/`.
+    """The two targets for the cache `files`, in bytes, and the `reservations` that count, too.
 
+    Whoever holds `names` may change what is in `cache/`.
     A file that cannot be removed keeps its entry, for it still takes space; it is tried again after all others.
     """
 
@@ -27,8 +28,6 @@ class Space:
         self,
         files: CacheFiles,
         index: Index,
-        reservations: Collection[Reservation],
-        names: trio.Lock,
         *,
         keep_free_bytes: int,
         max_cache_bytes: int | None,
@@ -37,15 +36,15 @@ class Space:
         self.max_cache_bytes = max_cache_bytes
         self._files = files
         self._index = index
-        self._reservations = reservations
-        self._names = names
+        self.reservations: set[Reservation] = set()
+        self.names = trio.Lock()
 
     async def claim(self, reservation: Reservation, size: int) -> bool:
         """Make `size` bytes in all belong to the reservation, evicting others; False if they cannot.
 
         Nothing is evicted when even all that may be evicted would not make room. Raises OSError.
         """
-        async with self._names:
+        async with self.names:
             excess = await self._excess(size - reservation.reserved_bytes)
             if excess > self._index.evictable_bytes or not await self._evict(excess):
                 return False
@@ -54,15 +53,15 @@ class Space:
 
     async def trim(self) -> None:
         """Evict until the targets hold again, as far as files can be removed. Raises OSError."""
-        async with self._names:
+        async with self.names:
             await self._evict(await self._excess(0))
 
     async def _excess(self, more_bytes: int) -> int:
         free = await trio.to_thread.run_sync(self._files.disk.free_bytes, self._files.root)
-        unwritten = sum(r.reserved_bytes - min(r.written_bytes, r.reserved_bytes) for r in self._reservations)
+        unwritten = sum(r.reserved_bytes - min(r.written_bytes, r.reserved_bytes) for r in self.reservations)
         excess = self.keep_free_bytes + unwritten + more_bytes - free
         if self.max_cache_bytes is not None:
-            reserved = sum(r.reserved_bytes for r in self._reservations)
+            reserved = sum(r.reserved_bytes for r in self.reservations)
             excess = max(excess, self._index.total_bytes + reserved + more_bytes - self.max_cache_bytes)
         return excess
 

@@ -26,6 +26,7 @@ from pkgserver_trio.open_file import OpenFile, StoredFile
 from pkgserver_trio.reservation import Reservation, disk_errors_are_unavailability
 from pkgserver_trio.resource import Resource
 from pkgserver_trio.space import Space
+from pkgserver_trio.statistics import Statistics
 from pkgserver_trio.survey import save_access_times, survey
 from pkgserver_trio.trouble import Trouble, trouble_of
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 class Store:
     """The folder `root` with its `cache/`, `temp/` and `quarantine/`, and the memory of what is verified.
 
-    `wall_ns` tells the time in nanoseconds since the epoch; it may jump.
+    `wall_ns` tells the time in nanoseconds since the epoch; it may jump. Uses are counted in `statistics`.
     """
 
     def __init__(
@@ -52,21 +53,16 @@ class Store:
         keep_free_bytes: int,
         max_cache_bytes: int | None,
         wall_ns: Callable[[], int] = time.time_ns,
+        statistics: Statistics | None = None,
     ) -> None:
         self.root, self.disk = root, disk
         self.files = CacheFiles(root, disk)
         self.verified = verified
-        self.index = Index()
-        self.reservations: set[Reservation] = set()
-        self._names = trio.Lock()  # rule 3
-        self.space = Space(
-            self.files,
-            self.index,
-            self.reservations,
-            self._names,
-            keep_free_bytes=keep_free_bytes,
-            max_cache_bytes=max_cache_bytes,
-        )
+        self.statistics = statistics or Statistics()
+        self.index = Index(self.statistics.recent)
+        self.space = Space(self.files, self.index, keep_free_bytes=keep_free_bytes, max_cache_bytes=max_cache_bytes)
+        self.reservations = self.space.reservations
+        self._names = self.space.names  # rule 3
         self._wall_ns, self._serial = wall_ns, 0
 
     def path(self, resource: Resource) -> Path:

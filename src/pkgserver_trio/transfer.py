@@ -61,6 +61,7 @@ class Transfer:
                 if self._etag is None or self._position <= before or len(self.failures) == MAX_RESUMES:
                     raise
                 self.failures.append(failure)
+                self._server.tally.fail(failure)
                 rest = Rest(self._position, self._etag)
         if self._position < self._progress.state.written_bytes:
             await self._cut()
@@ -86,6 +87,7 @@ class Transfer:
 
     async def _take(self, piece: bytes) -> None:
         """Compare what is written already, write what is not."""
+        self._server.tally.received_bytes += len(piece)
         known = piece[: max(self._progress.state.written_bytes - self._position, 0)]
         if known:
             equal = await self._reservation.count_equal(known, self._position)

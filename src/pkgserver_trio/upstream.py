@@ -17,6 +17,7 @@ from pkgserver_trio.http_client import http_client, raw_body, trust
 from pkgserver_trio.inflate import TarballError
 from pkgserver_trio.reception import Decoded, Pieces
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
+from pkgserver_trio.statistics import ServerTally
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -72,11 +73,23 @@ class Patience:
 
 
 class StorageServer:
-    """One upstream. Probes and bodies use separate clients, so that busy bodies never hold a probe up."""
+    """One upstream. Probes and bodies use separate clients, so that busy bodies never hold a probe up.
 
-    def __init__(self, url: str, *, probes: httpx.AsyncClient, bodies: httpx.AsyncClient, patience: Patience) -> None:
+    `tally` counts what happens with all servers of this name.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        probes: httpx.AsyncClient,
+        bodies: httpx.AsyncClient,
+        patience: Patience,
+        tally: ServerTally,
+    ) -> None:
         self.name = masked(url)
         self.backoff = Backoff()
+        self.tally = tally
         self._url = url
         self._probes = probes
         self._bodies = bodies
@@ -85,7 +98,9 @@ class StorageServer:
     async def probe(self, path: str) -> Head:
         """Ask by HEAD whether the server has `path`. Raises AbsentError, SilentError, BrokenError."""
         with self._failures(), self._deadline(self._patience.connect_seconds + self._patience.head_seconds):
+            asked = trio.current_time()
             async with self._probes.stream("HEAD", self._url + path) as response:
+                self.tally.probe_seconds.observe(trio.current_time() - asked)
                 if response.status_code in _HEAD_REFUSED:
                     return Head(None)
                 self._check_status(response)
@@ -195,7 +210,10 @@ async def open_storage_servers(
     tls = trust(settings.ca_file)
     connecting = httpx.Timeout(None, connect=settings.connect_seconds)  # for bodies, `Pieces` has the other limits
     probing = httpx.Timeout(settings.head_seconds, connect=settings.connect_seconds)
+    # Names leave out credentials: two servers can have the same, and are one to whoever looks at the counts.
+    tallies = {masked(url): ServerTally() for url in settings.storage_servers}
     async with http_client(probing, tls, transport) as probes, http_client(connecting, tls, transport) as bodies:
         yield tuple(
-            StorageServer(url, probes=probes, bodies=bodies, patience=patience) for url in settings.storage_servers
+            StorageServer(url, probes=probes, bodies=bodies, patience=patience, tally=tallies[masked(url)])
+            for url in settings.storage_servers
         )

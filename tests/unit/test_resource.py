@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.slow_parsers import names
 
-from pkgserver_trio.resource import Form, Kind, Resource, parse_artifact_toml_path
+from pkgserver_trio.resource import Form, Kind, Resource, parse_artifact_toml_path, tag_of, tags_of
 
 UUID = "23338594-aafe-5451-b93e-139f81909106"
 HASH = "0123456789abcdef0123456789abcdef01234567"
@@ -122,6 +122,14 @@ def test_two_resources_never_share_a_key_or_a_file_name(one: Resource, other: Re
 def test_a_key_is_one_digit_longer_than_what_it_names() -> None:
     assert len(f"{ARTIFACT.pack():x}") == 1 + 40
     assert len(f"{PACKAGE.pack():x}") == 1 + 32 + 40
+
+
+def test_the_tag_of_a_key_tells_its_kind() -> None:
+    tags = [tag for kind in Kind for tag in tags_of(kind)]
+    assert sorted(tags) == sorted(set(tags))
+    assert set(tags) <= set(range(1, 16))
+    for resource in (ARTIFACT, PACKAGE, Resource(Kind.REGISTRY, "0" * 40, UUID), Resource(Kind.ARTIFACT, "f" * 40)):
+        assert tag_of(resource.pack()) in tags_of(resource.kind)
 
 
 @pytest.mark.parametrize(("kind", "uuid"), [(Kind.REGISTRY, None), (Kind.PACKAGE, None), (Kind.ARTIFACT, UUID)])

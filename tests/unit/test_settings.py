@@ -53,6 +53,20 @@ def test_nothing_at_all_gives_the_documented_defaults() -> None:
         "log_level": "info",
         "log_format": "text",
         "ca_file": None,
+        "siblings": (
+            "https://us-west.pkg.julialang.org",
+            "https://us-east.pkg.julialang.org",
+            "https://sa.pkg.julialang.org",
+            "https://eu-central.pkg.julialang.org",
+            "https://in.pkg.julialang.org",
+            "https://jp.pkg.julialang.org",
+            "https://kr.pkg.julialang.org",
+            "https://sg.pkg.julialang.org",
+            "https://cn-southeast.pkg.julialang.org",
+            "https://cn-east.pkg.julialang.org",
+            "https://cn-northeast.pkg.julialang.org",
+            "https://au.pkg.julialang.org",
+        ),
     }
 
 

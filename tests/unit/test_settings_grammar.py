@@ -72,6 +72,8 @@ RIGHT = [
     ("PKGSERVER_LOG_LEVEL", "WARNING", "warning"),
     ("PKGSERVER_LOG_FORMAT", "json", "json"),
     ("PKGSERVER_CA_FILE", "/etc/ca.pem", "/etc/ca.pem"),
+    ("PKGSERVER_SIBLINGS", "https://a/,http://b", ("https://a", "http://b")),
+    ("PKGSERVER_SIBLINGS", "none", ()),
 ]
 
 

@@ -15,7 +15,8 @@ import trio
 from tests.web.raw import connected
 from tests.web.site import PATIENCE_SECONDS, STORAGE_SERVERS, halved, settings_for, until
 
-from pkgserver_trio.main import StartError, run
+from pkgserver_trio.main import run
+from pkgserver_trio.opening import StartError
 from pkgserver_trio.store_lock import StoreLockedError, owned
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from pkgserver_trio.settings.grammar import (
     PATH,
     PUBLIC_URL,
     REGISTRIES,
+    URLS,
     AllRegistries,
     Network,
     RegistryChoice,
@@ -35,6 +36,8 @@ LogFormat = Literal["text", "json"]
 OriginCheck = Literal["required", "off"]
 
 _GENERAL: Final = "23338594-aafe-5451-b93e-139f81909106=https://github.com/JuliaRegistries/General"
+_REGIONS: Final = "us-west us-east sa eu-central in jp kr sg cn-southeast cn-east cn-northeast au"
+_SIBLINGS: Final = ",".join(f"https://{region}.pkg.julialang.org" for region in _REGIONS.split())
 _WAIT: Final = seconds(0.1, 3600)
 
 
@@ -188,6 +191,15 @@ class Settings(InheritedSettings):
             "A file of certificates to trust in storage servers and origins, beside the usual ones.",
         ),
     ]
+    siblings: Annotated[
+        tuple[str, ...],
+        Setting(
+            "PKGSERVER_SIBLINGS",
+            or_none(URLS, absent=()),
+            _SIBLINGS,
+            "The package servers that `/meta/siblings` lists.",
+        ),
+    ] = field(repr=False)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, str]) -> Settings:

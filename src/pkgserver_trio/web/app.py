@@ -12,13 +12,15 @@ from pkgserver_trio.resource import Resource, parse_artifact_toml_path
 from pkgserver_trio.web import answers
 from pkgserver_trio.web.artifact_toml import get_artifact_toml
 from pkgserver_trio.web.connection import Connection, Request
+from pkgserver_trio.web.meta import MetaPages
+from pkgserver_trio.web.metrics import Metrics
 from pkgserver_trio.web.pages import Pages
 from pkgserver_trio.web.peers import peer_of
 from pkgserver_trio.web.registries import RegistryPages
 from pkgserver_trio.web.resources import get_resource, head_resource
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from quart.ctx import RequestContext
     from quart_trio.wrappers import TrioResponse
@@ -41,13 +43,17 @@ class PackageServer(QuartTrio):
         *,
         public_url: str,
         trusted_proxies: Collection[Network] = (),
+        siblings: Sequence[str] = (),
     ) -> None:
         super().__init__("pkgserver_trio", static_folder=None)
         self.config["RESPONSE_TIMEOUT"] = None  # Quart would cut a long body off, without a word
         self._library = library
         self._public_url = public_url
         self._trusted_proxies = trusted_proxies
-        self._pages = Pages(registries, public_url)
+        self.statistics = library.statistics
+        self.metrics = Metrics(library, registries)
+        self._pages = Pages(registries, self.metrics, public_url)
+        self._meta = MetaPages(library, registries, public_url=public_url, siblings=siblings)
         self._registries = RegistryPages(registries)
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> TrioResponse:
@@ -64,7 +70,7 @@ class PackageServer(QuartTrio):
     async def _answer(self, path: str, request: Request) -> TrioResponse | None:
         resource = Resource.parse(path)
         artifact = None if resource else parse_artifact_toml_path(path)
-        page = None if resource or artifact else self._pages.find(path) or self._registries.find(path)
+        page = None if resource or artifact else self._find_page(path)
         if resource is None and artifact is None and page is None:
             return None
         if request.method not in {"GET", "HEAD"}:
@@ -75,6 +81,9 @@ class PackageServer(QuartTrio):
         if artifact is not None:
             return await get_artifact_toml(self._library, *artifact, public_url=self._public_url, peer=request.peer)
         return page(request) if page else None
+
+    def _find_page(self, path: str) -> Callable[[Request], TrioResponse] | None:
+        return self._pages.find(path) or self._registries.find(path) or self._meta.find(path)
 
     async def handle_exception(self, error: Exception) -> TrioResponse:
         """Answer what is a defect of ours: told to the log whole, to the client not at all."""

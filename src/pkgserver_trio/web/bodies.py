@@ -9,6 +9,7 @@ from quart.wrappers.response import ResponseBody
 from pkgserver_trio.errors import BrokenOffError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 
@@ -20,12 +21,16 @@ class Source(Protocol):
 
 
 class Span(ResponseBody):
-    """The bytes `start` to `stop` (exclusive; None: to the end, wherever that will be). One piece in memory at most."""
+    """The bytes `start` to `stop` (exclusive; None: to the end, wherever that will be). One piece in memory at most.
 
-    def __init__(self, source: Source, start: int, stop: int | None) -> None:
+    `sent` is told how many bytes go out.
+    """
+
+    def __init__(self, source: Source, start: int, stop: int | None, sent: Callable[[int], None]) -> None:
         self._source = source
         self._offset = start
         self._stop = stop
+        self._sent = sent
         self._first: bytes | None = None
 
     async def prefetch(self) -> None:
@@ -53,6 +58,7 @@ class Span(ResponseBody):
         if not piece:
             raise StopAsyncIteration
         self._offset += len(piece)
+        self._sent(len(piece))
         return piece
 
     async def _read(self) -> bytes:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPScope
     from quart import Quart
 
+    from pkgserver_trio.web.app import PackageServer
+
 
 class Request(TrioRequest):
     """A request, what was opened for it, and whom its costs are counted for (`peers.peer_of`)."""
@@ -42,7 +44,8 @@ class Connection(TrioASGIHTTPConnection):
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Answer the request."""
         request = cast("Request", self._create_request_from_scope(send))
-        with ExitStack() as request.belongings:
+        statistics = cast("PackageServer", self.app).statistics
+        with statistics.request(self.scope["raw_path"].decode("latin-1")), ExitStack() as request.belongings:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._listen, nursery, request, receive)
                 nursery.start_soon(self._respond, nursery, request, send)
@@ -64,6 +67,7 @@ class Connection(TrioASGIHTTPConnection):
         try:
             await self._send_response(send_noting_the_end, response)
         except BrokenOffError as error:
+            cast("PackageServer", self.app).statistics.broken_off_answers += 1
             structlog.get_logger().warning(
                 "answer broken off", path=self.scope["raw_path"].decode("latin-1"), error=str(error)
             )

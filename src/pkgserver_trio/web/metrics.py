@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from pkgserver_trio.web.collectors import CacheCollector, ConnectionCollector, RequestCollector, UpstreamCollector
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from prometheus_client.core import Metric
 
+    from pkgserver_trio.library import Library
     from pkgserver_trio.registries import Registries
 
 #: The version of the text format that is written.
@@ -22,9 +25,17 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics:
     """All metrics of one server."""
 
-    def __init__(self, registries: Registries) -> None:
+    def __init__(self, library: Library, registries: Registries) -> None:
         self._collectors = CollectorRegistry(auto_describe=False)
+        self._collectors.register(RequestCollector(library.statistics))
+        self._collectors.register(CacheCollector(library.store))
+        self._collectors.register(UpstreamCollector(library, registries))
         self._collectors.register(RegistryCollector(registries))
+        ProcessCollector(registry=self._collectors)
+
+    def watch(self, connections: Collection[object]) -> None:
+        """Tell of these connections, too: they exist only after the application."""
+        self._collectors.register(ConnectionCollector(connections))
 
     def render(self) -> bytes:
         """Return them as they are now."""
@@ -37,14 +48,15 @@ class RegistryCollector(Collector):
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
 
-    def describe(self) -> list[Metric]:
-        """Return nothing: the names do not depend on what there is to measure, so registering asks for no values."""
-        return []
-
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
-        age, success, refused = _age(), _success(), _refused()
-        for flavor in self._registries.flavors.values():
+        flavors = self._registries.flavors.values()
+        ready = any(flavor.listing is not None for flavor in flavors)
+        yield GaugeMetricFamily("pkgserver_ready", "Whether there is a registry to serve.", value=ready)
+        held_back, age, success, refused = _held_back(), _age(), _success(), _refused()
+        for flavor in flavors:
+            for uuid in sorted({*flavor.published, *flavor.held_back}):
+                held_back.add_metric([uuid, flavor.label], bool(flavor.held_back.get(uuid)))
             for uuid in sorted(flavor.published):
                 if (seconds := flavor.age_seconds(uuid)) is not None:
                     age.add_metric([uuid, flavor.label], seconds)
@@ -53,7 +65,12 @@ class RegistryCollector(Collector):
                     if uuid in poll.heads and poll.succeeded_seconds is not None:
                         success.add_metric(labels, poll.succeeded_seconds)
                     refused.add_metric(labels, flavor.rollbacks.refused[uuid, poll.server.name])
-        yield from (age, success, refused)
+        yield from (held_back, age, success, refused)
+
+
+def _held_back() -> GaugeMetricFamily:
+    text = "Whether a new head is not taken because its origin does not confirm it."
+    return GaugeMetricFamily("pkgserver_registry_held_back", text, labels=["registry", "flavor"])
 
 
 def _age() -> GaugeMetricFamily:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pkgserver_trio import __version__
 from pkgserver_trio.web import answers
-from pkgserver_trio.web.metrics import CONTENT_TYPE, Metrics
+from pkgserver_trio.web.metrics import CONTENT_TYPE
 from pkgserver_trio.web.readiness import readiness
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.registries import Registries
     from pkgserver_trio.web.connection import Request
+    from pkgserver_trio.web.metrics import Metrics
 
 _GREETING = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Julia package server</title></head>
@@ -29,8 +30,7 @@ _GREETING = """<!DOCTYPE html>
 class Pages:
     """What is answered without touching a resource."""
 
-    def __init__(self, registries: Registries, public_url: str) -> None:
-        metrics = Metrics(registries)
+    def __init__(self, registries: Registries, metrics: Metrics, public_url: str) -> None:
         self._pages: dict[str, Callable[[Request], TrioResponse]] = {
             "/": lambda _: answers.html(_GREETING.format(version=__version__, url=public_url)),
             "/robots.txt": lambda _: answers.text("User-agent: *\nDisallow: /\n"),

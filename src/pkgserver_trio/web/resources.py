@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from quart_trio.wrappers import TrioResponse
 
 from pkgserver_trio.byte_range import ByteRange, UnsatisfiableRangeError, parse_range
-from pkgserver_trio.errors import BrokenOffError, ResourceUnavailableError
+from pkgserver_trio.errors import BrokenOffError, NotFoundError, ResourceUnavailableError
 from pkgserver_trio.flight import FlightReader
+from pkgserver_trio.statistics import Outcome
 from pkgserver_trio.validators import entity_tag, http_date, is_not_modified, range_applies
 from pkgserver_trio.web import answers
 from pkgserver_trio.web.bodies import Span
@@ -76,31 +77,51 @@ def _ranged(headers: dict[str, str], size: int, text: str | None) -> Plan:
 
 
 async def get_resource(library: Library, resource: Resource, request: Request) -> TrioResponse:
-    """Answer GET. The head is sent with the first byte; until then another storage server can still be tried."""
+    """Answer GET, and count it."""
     try:
-        while True:
-            source = await library.obtain(resource, peer=request.peer)
-            request.belongings.callback(source.close)
-            plan = _plan(request, source)
-            if isinstance(source, FlightReader) and _needs_the_whole(request, source, plan):
-                source = await source.whole()
-                plan = _plan(request, source)
-            if plan.span is None:
-                return answers.bodiless(plan.status, plan.headers)
-            body = Span(source, *plan.span)
-            try:
-                await body.prefetch()
-            except BrokenOffError:
-                if isinstance(source, FlightReader):
-                    source.flight.raise_if_failed()
-                continue
-            return TrioResponse(body, plan.status, plan.headers)
+        answer, outcome = await _get(library, resource, request)
     except ResourceUnavailableError as error:
-        return answers.unavailable(error)
+        answer = answers.unavailable(error)
+        outcome = Outcome.ABSENT if isinstance(error, NotFoundError) else Outcome.FAILED
+    library.statistics.count_answer(resource, outcome)
+    return answer
+
+
+async def _get(library: Library, resource: Resource, request: Request) -> tuple[TrioResponse, Outcome]:
+    """Answer GET. The head is sent with the first byte; until then another storage server can still be tried.
+
+    Raises ResourceUnavailableError.
+    """
+    outcome: Outcome | None = None
+    while True:
+        source = await library.obtain(resource, peer=request.peer)
+        outcome = outcome or _outcome(source)  # of the first look: a second one may join the flight that this began
+        request.belongings.callback(source.close)
+        plan = _plan(request, source)
+        if isinstance(source, FlightReader) and _needs_the_whole(request, source, plan):
+            source = await source.whole()
+            plan = _plan(request, source)
+        if plan.span is None:
+            return answers.bodiless(plan.status, plan.headers), outcome
+        body = Span(source, *plan.span, sent=library.statistics.count_transmitted)
+        try:
+            await body.prefetch()
+        except BrokenOffError:
+            if isinstance(source, FlightReader):
+                source.flight.raise_if_failed()
+            continue
+        return TrioResponse(body, plan.status, plan.headers), outcome
+
+
+def _outcome(source: StoredFile | FlightReader) -> Outcome:
+    if not isinstance(source, FlightReader):
+        return Outcome.HIT
+    return Outcome.COALESCED if source.coalesced else Outcome.MISS
 
 
 async def head_resource(library: Library, resource: Resource, request: Request) -> TrioResponse:
     """Answer HEAD: what GET would say, as far as that is known without a download."""
+    library.statistics.count_head(resource)
     try:
         seen = await library.sight(resource, peer=request.peer)
     except ResourceUnavailableError as error:

@@ -1,0 +1,78 @@
+"""How settings become the parts of a server; `main` connects them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pkgserver_trio.disk import Disk
+from pkgserver_trio.downloads import Downloads
+from pkgserver_trio.hashing import Hashing
+from pkgserver_trio.library import Library
+from pkgserver_trio.opening import open_ledger
+from pkgserver_trio.publication import Following
+from pkgserver_trio.registries import Registries
+from pkgserver_trio.statistics import Statistics
+from pkgserver_trio.store import Store
+from pkgserver_trio.tar_stream import TarLimits
+from pkgserver_trio.web.app import PackageServer
+
+if TYPE_CHECKING:
+    import trio
+
+    from pkgserver_trio.origin_check import Origins
+    from pkgserver_trio.settings import Settings
+    from pkgserver_trio.upstream import StorageServer
+    from pkgserver_trio.verified import Verified
+
+
+def build_library(
+    settings: Settings, servers: tuple[StorageServer, ...], verified: Verified, nursery: trio.Nursery
+) -> Library:
+    """Return the library; `nursery` gets its flights."""
+    store = Store(
+        Path(settings.storage_root),
+        Disk(),
+        verified,
+        keep_free_bytes=settings.keep_free_bytes,
+        max_cache_bytes=settings.max_cache_bytes,
+        statistics=Statistics(),
+    )
+    hashing = Hashing(TarLimits(settings.max_unpacked_bytes, settings.max_members))
+    downloads = Downloads(
+        nursery,
+        servers,
+        store,
+        hashing,
+        max_downloads=settings.max_downloads,
+        negative_seconds=settings.negative_seconds,
+    )
+    return Library(nursery, store, downloads, hashing)
+
+
+def build_registries(
+    settings: Settings, servers: tuple[StorageServer, ...], origins: Origins, library: Library
+) -> Registries:
+    """Return the registries that `settings` choose. Raises StartError."""
+    root = Path(settings.storage_root)
+    following = Following(
+        servers=servers,
+        hold=library.hold,
+        choices=settings.registries,
+        period_seconds=settings.registry_update_period_seconds,
+        ledger=open_ledger(root / "ledger.jsonl"),
+        rollback_after_seconds=settings.rollback_after_seconds,
+        check_origin=origins.check,
+    )
+    return Registries(root / "static", Disk(), following, welcome=library.welcome, flavorless=settings.flavorless)
+
+
+def build_app(settings: Settings, library: Library, registries: Registries) -> PackageServer:
+    """Return the application."""
+    return PackageServer(
+        library,
+        registries,
+        public_url=settings.public_url,
+        trusted_proxies=settings.trusted_proxies,
+        siblings=settings.siblings,
+    )

@@ -1,0 +1,57 @@
+"""What a server opens in its storage root before it serves."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from typing import TYPE_CHECKING
+
+from pkgserver_trio.disk import Disk
+from pkgserver_trio.ledger import Ledger
+from pkgserver_trio.verified import Verified
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FOLDERS = ("cache", "static", "temp", "quarantine")
+
+
+class StartError(Exception):
+    """The server cannot start; the text says why."""
+
+
+def make_folders(root: Path) -> None:
+    """Make the folders that are missing below `root`. Raises StartError."""
+    try:
+        for name in _FOLDERS:
+            (root / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"the storage root {root} cannot be used: {error.strerror} ({error.filename})") from error
+
+
+def empty(folder: Path) -> None:
+    """Remove what an earlier server left in `folder`. Raises StartError."""
+    try:
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    except OSError as error:
+        raise StartError(f"{folder} cannot be emptied: {error.strerror} ({error.filename})") from error
+
+
+def open_verified(path: Path) -> Verified:
+    """Open the memory of what is verified. Raises StartError."""
+    try:
+        return Verified(path)
+    except (sqlite3.Error, OSError) as error:
+        raise StartError(f"{path} cannot be used: {error}") from error
+
+
+def open_ledger(path: Path) -> Ledger:
+    """Open the memory of which registry was published when. Raises StartError."""
+    try:
+        return Ledger(path, Disk())
+    except OSError as error:
+        raise StartError(f"{path} cannot be read: {error.strerror}") from error
