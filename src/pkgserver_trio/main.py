@@ -27,6 +27,7 @@ from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.library import Library
+from pkgserver_trio.log_hub import LogHub
 from pkgserver_trio.origin_check import Origins, open_origins
 from pkgserver_trio.registries import Registries
 from pkgserver_trio.store import Store
@@ -34,6 +35,8 @@ from pkgserver_trio.store_lock import owned
 from pkgserver_trio.tar_stream import TarLimits
 from pkgserver_trio.upstream import open_storage_servers
 from pkgserver_trio.verified import Verified
+from pkgserver_trio.verifying import Verifying
+from pkgserver_trio.web.admin import Admin
 from pkgserver_trio.web.app import PackageServer
 from pkgserver_trio.web.serving import Server
 
@@ -62,6 +65,7 @@ class _Parts(NamedTuple):
     origins: Origins
     verified: Verified
     listeners: list[trio.SocketListener]
+    hub: LogHub
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +78,20 @@ class Running:
     library: Library
     registries: Registries
     server: Server
+    hub: LogHub
 
 
 async def run(
     settings: Settings,
     stopping: trio.Event,
     *,
+    hub: LogHub | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `stopping`, then drain. `transport` stands in for the network upstream in tests.
+    """Serve until `stopping`, then drain. `hub` has who watches the log.
 
-    Raises StartError, StoreLockedError.
+    `transport` stands in for the network upstream in tests. Raises StartError, StoreLockedError.
     """
     root = Path(settings.storage_root)
     _make_folders(root)
@@ -97,30 +103,33 @@ async def run(
                 open_storage_servers(settings, transport=transport) as servers,
                 open_origins(settings, transport=transport) as origins,
             ):
-                parts = _Parts(settings, ownership, servers, origins, verified, listeners)
+                parts = _Parts(settings, ownership, servers, origins, verified, listeners, hub or LogHub())
                 await _run_tree(parts, stopping, task_status)
         finally:
             verified.close()
 
 
 async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskStatus[Running]) -> None:
-    settings, ownership, servers, origins, verified, listeners = parts
+    settings, ownership, servers, origins, verified, listeners, hub = parts
     stopped = trio.Event()
     async with trio.open_nursery() as downloads:
         library = _build_library(settings, servers, verified, downloads)
         registries = _build_registries(settings, servers, origins, library)
+        verifying = _build_verifying(settings, library)
+        admin = Admin(library, hub, verifying, settings.admin_token_sha256)
         app = PackageServer(
-            library, registries, public_url=settings.public_url, trusted_proxies=settings.trusted_proxies
+            library, registries, admin, public_url=settings.public_url, trusted_proxies=settings.trusted_proxies
         )
         server = Server.from_settings(cast("Any", app), settings)
         async with trio.open_nursery() as services:
             services.start_soon(keep, library)
             services.start_soon(ownership.keep)
             services.start_soon(registries.run)
-            services.start_soon(_drain, stopping, library)
+            services.start_soon(verifying.run)
+            services.start_soon(_drain, stopping, library, hub)
             url = url_of(listeners[0])
             structlog.get_logger().info("serving", url=url, version=__version__, inflate=INFLATE_LIBRARY)
-            task_status.started(Running(url, stopping, stopped, library, registries, server))
+            task_status.started(Running(url, stopping, stopped, library, registries, server, hub))
             await server.serve(listeners, stopping, graceful_seconds=settings.graceful_seconds)
             services.cancel_scope.cancel()
         downloads.cancel_scope.deadline = trio.current_time() + settings.drain_seconds
@@ -128,9 +137,10 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
     stopped.set()
 
 
-async def _drain(stopping: trio.Event, library: Library) -> None:
+async def _drain(stopping: trio.Event, library: Library, hub: LogHub) -> None:
     await stopping.wait()
     library.downloads.drain()
+    await hub.close()
 
 
 def _build_library(
@@ -153,6 +163,11 @@ def _build_library(
         negative_seconds=settings.negative_seconds,
     )
     return Library(nursery, store, downloads, hashing)
+
+
+def _build_verifying(settings: Settings, library: Library) -> Verifying:
+    limits = TarLimits(settings.max_unpacked_bytes, settings.max_members)
+    return Verifying(library.store, Hashing(limits, threads=1))
 
 
 def _build_registries(

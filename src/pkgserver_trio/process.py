@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from pkgserver_trio.errors import most_telling
+from pkgserver_trio.log_hub import LogHub
 from pkgserver_trio.logs import configure_logs
 from pkgserver_trio.main import StartError, run
 from pkgserver_trio.settings import SettingsError
@@ -31,11 +32,12 @@ _SWITCH_SECONDS = 0.0005
 
 def serve(settings: Settings) -> int:
     """Run the server until a signal stops it; return the exit code (docs/protocol.md, "Configuration")."""
-    configure_logs(level=settings.log_level, log_format=settings.log_format)
+    hub = LogHub()
+    configure_logs(level=settings.log_level, log_format=settings.log_format, hub=hub)
     sys.setswitchinterval(_SWITCH_SECONDS)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection and a file for each client
-    return run_until_signal(lambda stopping: run(settings, stopping))
+    return run_until_signal(lambda stopping: run(settings, stopping, hub=hub))
 
 
 def run_until_signal(start: Callable[[trio.Event], Awaitable[int | None]]) -> int:
