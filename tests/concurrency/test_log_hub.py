@@ -32,8 +32,8 @@ def do_nothing() -> None:
 
 
 @pytest.fixture
-def hub(capsys: pytest.CaptureFixture[str]) -> LogHub:
-    """Give the hub of a log that is itself at the level `warning`."""
+async def hub() -> LogHub:
+    """Give the hub of a log that is itself at the level `warning`; async, to write where the test itself would."""
     hub = LogHub()
     configure_logs(level="warning", log_format="json", hub=hub)
     return hub

@@ -79,3 +79,5 @@ async def test_a_wrong_file_that_somebody_else_moves_first_is_not_moved(tmp_path
         remedies = Remedies(loft.store.files, loft.store.verified)
         assert not remedies.quarantine(MADE.resource, disk.stat_at(path))
         assert not path.exists()
+        for act in (remedies.quarantine, remedies.admit):
+            assert not act(MADE.resource, loft.store.disk.stat_at(tmp_path))

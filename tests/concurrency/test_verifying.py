@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from tests.fakes import FakeTransport
 from tests.lofts import Loft, LoftPlan, files_in, open_loft, tarball
 from tests.unit.tarballs import AMPLE
@@ -119,6 +120,17 @@ async def test_one_runs_at_a_time_and_the_next_begins_anew(loft: Loft) -> None:
         await wait_all_tasks_blocked()
         assert (verifying.report()["status"], verifying.report()["wrong"]) == ("done", 0)
         nursery.cancel_scope.cancel()
+
+
+async def test_the_log_says_how_far_it_is_now_and_then(loft: Loft) -> None:
+    for number in range(30):
+        made = tarball(f"{number}", 100)
+        lay(loft, made, made.body)
+    with capture_logs() as lines:
+        await verify(Verifying(loft.store, Hashing(AMPLE)))
+    events = [line["event"] for line in lines]
+    assert (events[0], events[-1]) == ("verifying the cache", "cache verified")
+    assert 2 <= events.count("verifying") <= 10
 
 
 async def test_a_shortage_ends_it_with_the_reason_and_the_next_one_is_better(loft: Loft) -> None:
