@@ -38,7 +38,7 @@ async def get_logs(hub: LogHub, request: Request) -> TrioResponse:
         )
     except TooManyWatchersError as error:
         return answers.try_later(str(error), HTTPStatus.SERVICE_UNAVAILABLE)
-    structlog.get_logger().info("the log is watched", peer=request.peer, level=options["level"])
+    structlog.get_logger().info("the log is watched", peer=request.peer, from_level=options["level"])
     return TrioResponse(_lines(watcher), HTTPStatus.OK, _HEADERS)
 
 
