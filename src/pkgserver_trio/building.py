@@ -15,6 +15,7 @@ from pkgserver_trio.registries import Registries
 from pkgserver_trio.statistics import Statistics
 from pkgserver_trio.store import Store
 from pkgserver_trio.tar_stream import TarLimits
+from pkgserver_trio.verifying import Verifying
 from pkgserver_trio.web.app import PackageServer
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pkgserver_trio.settings import Settings
     from pkgserver_trio.upstream import StorageServer
     from pkgserver_trio.verified import Verified
+    from pkgserver_trio.web.admin import Admin
 
 
 def build_library(
@@ -67,11 +69,18 @@ def build_registries(
     return Registries(root / "static", Disk(), following, welcome=library.welcome, flavorless=settings.flavorless)
 
 
-def build_app(settings: Settings, library: Library, registries: Registries) -> PackageServer:
+def build_verifying(settings: Settings, library: Library) -> Verifying:
+    """Return what verifies the whole cache, on one thread, so that requests have the others."""
+    limits = TarLimits(settings.max_unpacked_bytes, settings.max_members)
+    return Verifying(library.store, Hashing(limits, threads=1))
+
+
+def build_app(settings: Settings, library: Library, registries: Registries, admin: Admin) -> PackageServer:
     """Return the application."""
     return PackageServer(
         library,
         registries,
+        admin,
         public_url=settings.public_url,
         trusted_proxies=settings.trusted_proxies,
         siblings=settings.siblings,

@@ -67,6 +67,15 @@ class CacheFiles:
         """Remove the resource's file; that it is already gone is no error."""
         self.disk.unlink(self.path(resource))
 
+    def remove(self, resource: Resource) -> bool:
+        """Remove the resource's file durably, and tell whether there was one."""
+        path = self.path(resource)
+        found = self.disk.exists(path)
+        if found:
+            self.disk.unlink(path)
+            self.disk.fsync_folder(path.parent)
+        return found
+
     def quarantine(self, resource: Resource) -> None:
         """Move the resource's file to `quarantine/`, under a numbered name if an earlier one has its own."""
         wanted = self.root / "quarantine" / resource.name

@@ -35,6 +35,7 @@ class Delivery:
     def __init__(
         self, flight: Flight, reservation: Reservation, hashing: Hashing, *, on_cut: Callable[[], None]
     ) -> None:
+        self._flight = flight
         self._resource = flight.resource
         self._progress = flight.progress
         self._reservation = reservation
@@ -63,6 +64,7 @@ class Delivery:
         if candidates.is_last_chance(server):
             self._patience = 1.0  # who can deliver only so is not given up for a silence of others
         hurried = self._patience < 1
+        self._flight.server = server.name
         self._progress.hand_over()
         try:
             await self._transfer(transfer, server)

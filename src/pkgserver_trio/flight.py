@@ -67,7 +67,8 @@ class Flight:
     """The download of one resource. It runs in its own task, whoever reads it; `Coalescer` starts and settles it.
 
     `peer` is who asked first (empty: this server itself). `mtime_seconds` is that of the file it will be: another one
-    after each cut, or an answer that was broken off would have the validators of other bytes.
+    after each cut, or an answer that was broken off would have the validators of other bytes. `begun` is by Trio's
+    clock; `server` is the name of who delivers, once there is one.
     """
 
     def __init__(
@@ -78,10 +79,17 @@ class Flight:
         self.peer = peer
         self.progress = Progress()
         self.file: OpenFile | None = None
+        self.begun = trio.current_time()
+        self.server: str | None = None
         self._download = download
         self._joined = False
         self._settled = trio.Event()
         self._error: BaseException | None = None
+
+    @property
+    def readers(self) -> int:
+        """How many read it, besides the download itself, which holds the file too."""
+        return 0 if self.file is None else max(self.file.holders - 1, 0)
 
     async def run(self) -> None:
         """Download; what goes wrong is raised, and reaches the readers through `settle`."""

@@ -24,11 +24,14 @@ _HASH_BYTES = 1024 * 1024
 
 
 class Hashing:
-    """The threads that hash, no more at a time than there are processors to run them, and what a tarball may hold."""
+    """The threads that hash, and what a tarball may hold.
 
-    def __init__(self, limits: TarLimits) -> None:
+    No more at a time than `threads`, by default as many as there are processors to run them.
+    """
+
+    def __init__(self, limits: TarLimits, *, threads: int | None = None) -> None:
         self._limits = limits
-        self._threads = trio.CapacityLimiter(os.cpu_count() or 1)
+        self._threads = trio.CapacityLimiter(threads or os.cpu_count() or 1)
 
     def begin(self) -> TreeHasher:
         """Return a hasher that has seen nothing."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import structlog
 
+from pkgserver_trio.log_hub import LogHub, logger_class
 from pkgserver_trio.printable import printable
 
 if TYPE_CHECKING:
@@ -40,20 +41,25 @@ class _Forgiving:
             self._stream.flush()
 
 
-def configure_logs(*, level: str, log_format: str) -> None:
-    """Send all log lines of at least `level` to standard error, in `log_format` (`text` or `json`)."""
+def configure_logs(*, level: str, log_format: str, hub: LogHub | None = None) -> None:
+    """Send all log lines of at least `level` to standard error, in `log_format` (`text` or `json`).
+
+    `hub` has those who watch them, and may want more.
+    """
+    hub = hub or LogHub()
+    threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _make_printable,
+        hub.tap(threshold),
     ]
     renderer = _renderer(log_format)
-    threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        wrapper_class=logger_class(hub, threshold),
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Forgiving(sys.stderr))),
         cache_logger_on_first_use=False,
     )

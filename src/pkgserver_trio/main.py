@@ -18,14 +18,16 @@ import structlog
 import trio
 
 from pkgserver_trio import __version__
-from pkgserver_trio.building import build_app, build_library, build_registries
+from pkgserver_trio.building import build_app, build_library, build_registries, build_verifying
 from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
+from pkgserver_trio.log_hub import LogHub
 from pkgserver_trio.opening import StartError, empty, make_folders, open_verified
 from pkgserver_trio.origin_check import Origins, open_origins
 from pkgserver_trio.store_lock import owned
 from pkgserver_trio.upstream import open_storage_servers
 from pkgserver_trio.vitals import watch_vitals
+from pkgserver_trio.web.admin import Admin
 from pkgserver_trio.web.serving import Server
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from pkgserver_trio.store_lock import Ownership
     from pkgserver_trio.upstream import StorageServer
     from pkgserver_trio.verified import Verified
+    from pkgserver_trio.verifying import Verifying
 
 
 class _Parts(NamedTuple):
@@ -50,6 +53,7 @@ class _Parts(NamedTuple):
     origins: Origins
     verified: Verified
     listeners: list[trio.SocketListener]
+    hub: LogHub
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +66,21 @@ class Running:
     library: Library
     registries: Registries
     server: Server
+    hub: LogHub
+    verifying: Verifying
 
 
 async def run(
     settings: Settings,
     stopping: trio.Event,
     *,
+    hub: LogHub | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `stopping`, then drain. `transport` stands in for the network upstream in tests.
+    """Serve until `stopping`, then drain. `hub` has who watches the log.
 
-    Raises StartError, StoreLockedError.
+    `transport` stands in for the network upstream in tests. Raises StartError, StoreLockedError.
     """
     root = Path(settings.storage_root)
     make_folders(root)
@@ -85,7 +92,7 @@ async def run(
                 open_storage_servers(settings, transport=transport) as servers,
                 open_origins(settings, transport=transport) as origins,
             ):
-                parts = _Parts(settings, ownership, servers, origins, verified, listeners)
+                parts = _Parts(settings, ownership, servers, origins, verified, listeners, hub or LogHub())
                 await _run_tree(parts, stopping, task_status)
         finally:
             verified.close()
@@ -100,7 +107,8 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
             services.start_soon(watch_vitals, library.statistics, library.store)
             services.start_soon(parts.ownership.keep)
             services.start_soon(running.registries.run)
-            services.start_soon(_drain, stopping, library)
+            services.start_soon(running.verifying.run)
+            services.start_soon(_drain, stopping, library, parts.hub)
             structlog.get_logger().info("serving", url=running.url, version=__version__, inflate=INFLATE_LIBRARY)
             task_status.started(running)
             graceful_seconds = parts.settings.graceful_seconds
@@ -115,15 +123,18 @@ def _assemble(parts: _Parts, stopping: trio.Event, downloads: trio.Nursery) -> R
     settings = parts.settings
     library = build_library(settings, parts.servers, parts.verified, downloads)
     registries = build_registries(settings, parts.servers, parts.origins, library)
-    app = build_app(settings, library, registries)
+    verifying = build_verifying(settings, library)
+    app = build_app(settings, library, registries, Admin(library, parts.hub, verifying, settings.admin_token_sha256))
     server = Server.from_settings(cast("Any", app), settings)
     app.metrics.watch(server.connections)
-    return Running(url_of(parts.listeners[0]), stopping, trio.Event(), library, registries, server)
+    url = url_of(parts.listeners[0])
+    return Running(url, stopping, trio.Event(), library, registries, server, parts.hub, verifying)
 
 
-async def _drain(stopping: trio.Event, library: Library) -> None:
+async def _drain(stopping: trio.Event, library: Library, hub: LogHub) -> None:
     await stopping.wait()
     library.downloads.drain()
+    await hub.close()
 
 
 @asynccontextmanager

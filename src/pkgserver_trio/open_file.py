@@ -34,6 +34,11 @@ class OpenFile:
         """All readers have let go."""
         return not self._holders
 
+    @property
+    def holders(self) -> int:
+        """How many share it."""
+        return self._holders
+
     def hold(self) -> OpenFile:
         """Count one more reader; every `hold` is answered by one `release`."""
         if not self._holders:

@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from pkgserver_trio.errors import most_telling
+from pkgserver_trio.log_hub import LogHub
 from pkgserver_trio.logs import configure_logs
 from pkgserver_trio.main import run
 from pkgserver_trio.opening import StartError
@@ -32,9 +33,10 @@ _SWITCH_SECONDS = 0.0005
 
 def serve(settings: Settings) -> int:
     """Run the server until a signal stops it; return the exit code (docs/settings.md, "Exit codes")."""
-    configure_logs(level=settings.log_level, log_format=settings.log_format)
+    hub = LogHub()
+    configure_logs(level=settings.log_level, log_format=settings.log_format, hub=hub)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    return run_until_signal(lambda stopping: run(settings, stopping))
+    return run_until_signal(lambda stopping: run(settings, stopping, hub=hub))
 
 
 def run_until_signal(start: Callable[[trio.Event], Awaitable[int | None]]) -> int:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Space:
     """The two targets for the cache `files`, in bytes, and the `reservations` that count, too.
 
-    Whoever holds `names` may change what is in `cache/`.
-    A file that cannot be removed keeps its entry, for it still takes space; it is tried again after all others.
+    Whoever holds `names` may change what is in `cache/`. A file that cannot be removed keeps its entry, for it still
+    takes space; it is tried again after all others.
     """
 
     def __init__(

@@ -23,6 +23,7 @@ import trio
 from pkgserver_trio.cache_files import CacheFiles
 from pkgserver_trio.index import Index
 from pkgserver_trio.open_file import OpenFile, StoredFile
+from pkgserver_trio.remedies import Remedies
 from pkgserver_trio.reservation import Reservation, disk_errors_are_unavailability
 from pkgserver_trio.resource import Resource
 from pkgserver_trio.space import Space
@@ -58,6 +59,7 @@ class Store:
         self.root, self.disk = root, disk
         self.files = CacheFiles(root, disk)
         self.verified = verified
+        self._remedies = Remedies(self.files, verified)
         self.statistics = statistics or Statistics()
         self.index = Index(self.statistics.recent)
         self.space = Space(self.files, self.index, keep_free_bytes=keep_free_bytes, max_cache_bytes=max_cache_bytes)
@@ -176,36 +178,34 @@ class Store:
     async def admit(self, resource: Resource, stat: FileStat) -> None:
         """Take a file of `cache/` that was found right, as it was at `stat`, for verified."""
         async with self._names:
-            if await trio.to_thread.run_sync(self._vouch, resource, stat):
+            if await trio.to_thread.run_sync(self._remedies.admit, resource, stat):
                 self.index.trust(resource.pack(), stat, self._wall_ns())
-
-    def _vouch(self, resource: Resource, stat: FileStat) -> bool:
-        """Remember the file as verified if it still is what it was."""
-        held = self.files.holds(resource, stat)
-        if held:
-            self.verified.add(resource.name, stat)
-        return held
 
     def pin(self, resources: Collection[Resource]) -> None:
         """Keep these, and no others, from eviction."""
         self.index.pinned = frozenset(resource.pack() for resource in resources)
 
-    async def quarantine(self, resource: Resource, stat: FileStat) -> None:
-        """Move a file that was found wrong, as it was at `stat`, to where an operator can look at it. Raises OSError.
+    async def quarantine(self, resource: Resource, stat: FileStat) -> bool:
+        """Move a file that was found wrong, as it was at `stat`, to where an operator can look at it.
 
-        Another file that has come in its place stays.
+        False when it is not there any more. Raises OSError.
         """
         async with self._names:
-            if await trio.to_thread.run_sync(self._move_to_quarantine, resource, stat):
+            moved = await trio.to_thread.run_sync(self._remedies.quarantine, resource, stat)
+            if moved:
                 self.index.drop(resource.pack())
+        return moved
 
-    def _move_to_quarantine(self, resource: Resource, stat: FileStat) -> bool:
-        held = self.files.holds(resource, stat)
-        if held:
-            self.verified.forget(resource.name)
-            with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
-                self.files.quarantine(resource)
-        return held
+    async def remove(self, resource: Resource) -> bool:
+        """Remove the resource's file; False when there is none. Raises StorageFullError, StorageFailedError.
+
+        Who reads it now goes on; it does not come back after a power cut.
+        """
+        async with self._names:
+            with disk_errors_are_unavailability(resource):
+                removed = await trio.to_thread.run_sync(self._remedies.remove, resource)
+            self.index.drop(resource.pack())
+        return removed
 
     async def sha256(self, resource: Resource, stored: StoredFile) -> str:
         """Return the SHA-256 (64 hex) of a verified file: remembered, or computed and remembered.

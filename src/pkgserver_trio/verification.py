@@ -2,7 +2,8 @@
 
 1. Nothing of the server's is needed or taken: no lock, no `temp/`. Files may appear, change and vanish meanwhile.
 2. A file is condemned by its content as it was opened, so it is moved only while its name still holds that very file.
-   What slips in between is a whole file in quarantine: the server fetches it again.
+   What slips in between is a whole file in quarantine: the server fetches it again. (Inside the server nothing does:
+   its own `Store` is the remedy.)
 3. The listing is streamed: memory does not grow with the cache.
 """
 
@@ -10,12 +11,13 @@ from __future__ import annotations
 
 import os
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from pkgserver_trio.cache_files import FoundFile
 from pkgserver_trio.findings import Finding, Tally, Verdict
+from pkgserver_trio.remedies import Remedies
 from pkgserver_trio.tree_hash import TarballError
 from pkgserver_trio.trouble import Trouble, trouble_of
 
@@ -35,20 +37,43 @@ _BATCH = 500
 _AHEAD = 2
 
 
+class Remedy(Protocol):
+    """What is done with a file that was checked as it was at `stat`, unless another has come in its place."""
+
+    async def admit(self, resource: Resource, stat: FileStat) -> None:
+        """Take it for right. Raises OSError."""
+
+    async def quarantine(self, resource: Resource, stat: FileStat) -> bool:
+        """Move it away; False when it is not that file any more. Raises OSError."""
+
+
+class Repair:
+    """The remedy of whoever has no store."""
+
+    def __init__(self, cache: CacheFiles, memory: Verified) -> None:
+        self._remedies = Remedies(cache, memory)
+
+    async def admit(self, resource: Resource, stat: FileStat) -> None:
+        """Remember it. Raises OSError."""
+        await trio.to_thread.run_sync(self._remedies.admit, resource, stat)
+
+    async def quarantine(self, resource: Resource, stat: FileStat) -> bool:
+        """Forget it and move it. Raises OSError."""
+        return await trio.to_thread.run_sync(self._remedies.quarantine, resource, stat)
+
+
 class Verification:
-    """Hashes every file of the cache. With `memory` it repairs: moves wrong files away and remembers right ones.
+    """Hashes every file of the cache. With a `remedy` it repairs: moves wrong files away and remembers right ones.
 
     `tell` gets a line for everything that an operator should look at. Methods raise OSError when the process
     runs short of what it needs to go on.
     """
 
-    def __init__(
-        self, cache: CacheFiles, hashing: Hashing, memory: Verified | None, tell: Callable[[str], None]
-    ) -> None:
+    def __init__(self, cache: CacheFiles, hashing: Hashing, remedy: Remedy | None, tell: Callable[[str], None]) -> None:
         self.tally = Tally()
         self._cache = cache
         self._hashing = hashing
-        self._memory = memory
+        self._remedy = remedy
         self._tell = tell
 
     async def survey(self) -> Tally:
@@ -95,7 +120,7 @@ class Verification:
             self._conclude(Finding(Verdict.WRONG, resource.name, _unreadable(error)), stat.size_bytes)
             return
         fault = await self._fault_of(resource, file, opened.size_bytes)
-        self._conclude(await trio.to_thread.run_sync(self._act_on, resource, opened, fault), opened.size_bytes)
+        self._conclude(await self._act_on(resource, opened, fault), opened.size_bytes)
 
     async def _fault_of(self, resource: Resource, file: OpenFile, size: int) -> str | None:
         """Hash the file, close it, and return what is wrong with it."""
@@ -109,29 +134,25 @@ class Verification:
             file.release()
         return None if hashes.include(resource.tree_hash) else f"another tree, {hashes.skip_empty}"
 
-    def _act_on(self, resource: Resource, stat: FileStat, fault: str | None) -> Finding:
+    async def _act_on(self, resource: Resource, stat: FileStat, fault: str | None) -> Finding:
         try:
-            held = self._cache.holds(resource, stat)  # rule 2
+            held = await trio.to_thread.run_sync(self._cache.holds, resource, stat)  # rule 2
+            if fault is None and held and self._remedy is not None:
+                await self._remedy.admit(resource, stat)
         except OSError as error:
             return Finding(Verdict.WRONG, resource.name, _unreadable(error))
-        if held:
-            if fault is not None:
-                return self._condemn(resource, fault)
-            if self._memory is not None:
-                self._memory.add(resource.name, stat)
-        elif fault is not None:
-            return Finding(Verdict.CHANGED, resource.name)
-        return Finding(Verdict.RIGHT, resource.name)
+        if fault is None:
+            return Finding(Verdict.RIGHT, resource.name)
+        return await self._condemn(resource, stat, fault) if held else Finding(Verdict.CHANGED, resource.name)
 
-    def _condemn(self, resource: Resource, fault: str) -> Finding:
-        if self._memory is None:
+    async def _condemn(self, resource: Resource, stat: FileStat, fault: str) -> Finding:
+        if self._remedy is None:
             return Finding(Verdict.WRONG, resource.name, fault)
-        self._memory.forget(resource.name)
         try:
-            self._cache.quarantine(resource)
+            moved = await self._remedy.quarantine(resource, stat)
         except OSError as error:
             return Finding(Verdict.WRONG, resource.name, f"{fault}; it cannot be moved: {error.strerror}")
-        return Finding(Verdict.MOVED, resource.name, fault)
+        return Finding(Verdict.MOVED, resource.name, fault) if moved else Finding(Verdict.CHANGED, resource.name)
 
     def _conclude(self, finding: Finding, size_bytes: int) -> None:
         self.tally.count(finding.verdict, size_bytes)

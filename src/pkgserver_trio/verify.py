@@ -21,7 +21,7 @@ from pkgserver_trio.errors import most_telling
 from pkgserver_trio.findings import Milestones, Tally, pace, progress_line
 from pkgserver_trio.hashing import Hashing
 from pkgserver_trio.tar_stream import TarLimits
-from pkgserver_trio.verification import Verification
+from pkgserver_trio.verification import Repair, Verification
 from pkgserver_trio.verified import Verified
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def verify(settings: Settings, *, repair: bool) -> int:
     _require_cache(root)
     hashing = Hashing(TarLimits(settings.max_unpacked_bytes, settings.max_members))
     with _memory(root / "verified.sqlite") if repair else nullcontext() as memory:
-        verification = Verification(CacheFiles(root, Disk()), hashing, memory, _tell)
+        cache = CacheFiles(root, Disk())
+        verification = Verification(cache, hashing, Repair(cache, memory) if memory else None, _tell)
         _run_to_the_end(verification)
     return 1 if verification.tally.wrong else 0
 

@@ -21,7 +21,7 @@ from pkgserver_trio.disk import Disk, warn_of
 from pkgserver_trio.findings import Tally
 from pkgserver_trio.hashing import Hashing
 from pkgserver_trio.tar_stream import TarLimits
-from pkgserver_trio.verification import Verification
+from pkgserver_trio.verification import Repair, Verification
 from pkgserver_trio.verified import Verified
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class Attic:
     ) -> None:
         cache = CacheFiles(self.root, disk or Disk())
         self.lines = []
-        verification = Verification(cache, Hashing(limits), memory, self.lines.append)
+        remedy = Repair(cache, memory) if memory else None
+        verification = Verification(cache, Hashing(limits), remedy, self.lines.append)
         await verification.run(lambda _: None)
         self.tally = verification.tally
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +19,7 @@ from pkgserver_trio.web.pages import Pages
 from pkgserver_trio.web.peers import peer_of
 from pkgserver_trio.web.registries import RegistryPages
 from pkgserver_trio.web.resources import get_resource, head_resource
+from pkgserver_trio.web.routes import at_once, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from pkgserver_trio.library import Library
     from pkgserver_trio.registries import Registries
     from pkgserver_trio.settings.grammar import Network
+    from pkgserver_trio.web.admin import Admin
+    from pkgserver_trio.web.routes import Answer
 
 
 class PackageServer(QuartTrio):
@@ -40,6 +44,7 @@ class PackageServer(QuartTrio):
         self,
         library: Library,
         registries: Registries,
+        admin: Admin,
         *,
         public_url: str,
         trusted_proxies: Collection[Network] = (),
@@ -50,6 +55,7 @@ class PackageServer(QuartTrio):
         self._library = library
         self._public_url = public_url
         self._trusted_proxies = trusted_proxies
+        self._admin = admin
         self.statistics = library.statistics
         self.metrics = Metrics(library, registries)
         self._pages = Pages(registries, self.metrics, public_url)
@@ -62,25 +68,19 @@ class PackageServer(QuartTrio):
         request = cast("Request", request_context.request)
         request.peer = peer_of((request.scope["client"] or [None])[0], request.scope["headers"], self._trusted_proxies)
         path = _origin_form(request.scope["raw_path"].decode("latin-1"))
-        answer = await self._answer(path, request)
-        if answer is None:
-            return answers.not_found()
-        return answer
+        answer = self._find(path)
+        return answers.not_found() if answer is None else await answer(request)
 
-    async def _answer(self, path: str, request: Request) -> TrioResponse | None:
+    def _find(self, path: str) -> Answer | None:
+        library = self._library
         resource = Resource.parse(path)
-        artifact = None if resource else parse_artifact_toml_path(path)
-        page = None if resource or artifact else self._find_page(path)
-        if resource is None and artifact is None and page is None:
-            return None
-        if request.method not in {"GET", "HEAD"}:
-            return answers.not_allowed("GET, HEAD")
         if resource is not None:
-            answer = head_resource if request.method == "HEAD" else get_resource
-            return await answer(self._library, resource, request)
+            return readable(partial(get_resource, library, resource), partial(head_resource, library, resource))
+        artifact = parse_artifact_toml_path(path)
         if artifact is not None:
-            return await get_artifact_toml(self._library, *artifact, public_url=self._public_url, peer=request.peer)
-        return page(request) if page else None
+            return readable(partial(get_artifact_toml, library, *artifact, public_url=self._public_url))
+        page = self._find_page(path)
+        return readable(at_once(page)) if page else self._admin.find(path)
 
     def _find_page(self, path: str) -> Callable[[Request], TrioResponse] | None:
         return self._pages.find(path) or self._registries.find(path) or self._meta.find(path)

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.library import Library
     from pkgserver_trio.resource import Resource
+    from pkgserver_trio.web.connection import Request
 
 
 async def get_artifact_toml(
-    library: Library, artifact: Resource, name: str, *, public_url: str, peer: str
+    library: Library, artifact: Resource, name: str, request: Request, *, public_url: str
 ) -> TrioResponse:
     """Answer once the artifact is held and its SHA-256 known."""
     try:
-        sha256 = await library.sha256(artifact, peer=peer)
+        sha256 = await library.sha256(artifact, peer=request.peer)
     except ResourceUnavailableError as error:
         return answers.unavailable(error)
     body = render_artifact_toml(name, artifact.tree_hash, f"{public_url}{artifact.path}", sha256)

@@ -92,7 +92,7 @@ class ClientConnection(TCPServer):
                 self.config,
                 self.context,
                 group,
-                ConnectionState({}),
+                ConnectionState({"cut": self.cut}),  # for answers that have no end of their own
                 False,  # noqa: FBT003 # Hypercorn's order: not TLS
                 parse_socket_addr(socket.family, socket.getpeername()),
                 parse_socket_addr(socket.family, socket.getsockname()),
