@@ -23,6 +23,7 @@ from pkgserver_trio import __version__
 from pkgserver_trio.disk import Disk
 from pkgserver_trio.downloads import Downloads
 from pkgserver_trio.hashing import Hashing
+from pkgserver_trio.hit_file import NoHitLogError, check_hit_log
 from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.ledger import Ledger
@@ -106,6 +107,7 @@ async def run(
 async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskStatus[Running]) -> None:
     settings, ownership, servers, origins, verified, listeners = parts
     stopped = trio.Event()
+    hit_logs = _hit_logs(settings)
     async with trio.open_nursery() as downloads:
         library = _build_library(settings, servers, verified, downloads)
         registries = _build_registries(settings, servers, origins, library)
@@ -114,7 +116,7 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
         )
         server = Server.from_settings(cast("Any", app), settings)
         async with trio.open_nursery() as services:
-            services.start_soon(keep, library)
+            services.start_soon(keep, library, hit_logs)
             services.start_soon(ownership.keep)
             services.start_soon(registries.run)
             services.start_soon(_drain, stopping, library)
@@ -185,6 +187,19 @@ def _open_verified(path: Path) -> Verified:
         return Verified(path)
     except (sqlite3.Error, OSError) as error:
         raise StartError(f"{path} cannot be used: {error}") from error
+
+
+def _hit_logs(settings: Settings) -> list[Path]:
+    """Return the logs to follow. One that is not there yet is waited for, but what is no log is a mistake."""
+    logs = [Path(log) for log in settings.hit_logs]
+    for log in logs:
+        try:
+            check_hit_log(log.stat())
+        except NoHitLogError as error:
+            raise StartError(f"PKGSERVER_HIT_LOGS: {log} is {error.strerror}") from error
+        except OSError:
+            continue
+    return logs
 
 
 def _make_folders(root: Path) -> None:

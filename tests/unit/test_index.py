@@ -49,3 +49,10 @@ def test_a_postponed_file_is_the_last_to_go_and_was_not_used() -> None:
     index.postpone(1)
     assert index.oldest_worth(1) == [2]
     assert index.take_used() == {}
+
+
+def test_the_size_of_a_known_file_is_told_be_it_a_suspect_or_not() -> None:
+    index = Index()
+    index.add(1, STAT, 100)
+    index.doubt(1)
+    assert (index.size_of(1), index.size_of(2)) == (10, None)

@@ -9,7 +9,7 @@ import structlog
 from quart_trio import QuartTrio
 
 from pkgserver_trio.resource import Resource, parse_artifact_toml_path
-from pkgserver_trio.web import answers
+from pkgserver_trio.web import answers, notify
 from pkgserver_trio.web.artifact_toml import get_artifact_toml
 from pkgserver_trio.web.connection import Connection, Request
 from pkgserver_trio.web.pages import Pages
@@ -62,6 +62,8 @@ class PackageServer(QuartTrio):
         return answer
 
     async def _answer(self, path: str, request: Request) -> TrioResponse | None:
+        if path == notify.PATH:
+            return notify.notify(self._library, request, self._trusted_proxies)
         resource = Resource.parse(path)
         artifact = None if resource else parse_artifact_toml_path(path)
         page = None if resource or artifact else self._pages.find(path) or self._registries.find(path)
