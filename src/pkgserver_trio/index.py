@@ -60,6 +60,11 @@ class Index:
         """Tell whether a known file still is what it was when it was entered: its size, and a mark of its mtime."""
         return self._lru.find(key) == (stat.size_bytes, stat.mtime_ns % _MARKS)
 
+    def size_of(self, key: int) -> int | None:
+        """Return the size of a known file, a suspect too; this is no use of it."""
+        found = self._lru.find(key)
+        return None if found is None else found[0]
+
     def add(self, key: int, stat: FileStat, used_ns: int) -> None:
         """Enter a verified file as the one used last, at `used_ns` since the epoch."""
         self._uncount(key)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
+from pkgserver_trio.hit_tail import follow_hit_logs
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
 
     from pkgserver_trio.library import Library
 
@@ -16,14 +20,20 @@ if TYPE_CHECKING:
 _SAVE_SECONDS = 60
 
 
-async def keep(library: Library) -> None:
-    """Rebuild the index, then inspect the suspects, saving access times and holding the space targets all the while."""
+async def keep(library: Library, hit_logs: Sequence[Path] = ()) -> None:
+    """Rebuild the index, then inspect the suspects, saving access times and holding the space targets all the while.
+
+    `hit_logs` are followed as soon as there is an index in which use can be noted.
+    """
     while not await _attempt(library.store.scan):  # noqa: ASYNC110 # the disk's recovery is no event
         await trio.sleep(_SAVE_SECONDS)
     index = library.store.index
     structlog.get_logger().info("cache indexed", files=len(index), size_bytes=index.total_bytes)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(library.inspect_suspects)
+        if hit_logs:
+            bookmarks = library.store.root / "hit-positions.json"
+            nursery.start_soon(partial(follow_hit_logs, hit_logs, library.note_hits, bookmarks=bookmarks))
         while True:
             await trio.sleep(_SAVE_SECONDS)
             await _attempt(library.store.save_access_times)

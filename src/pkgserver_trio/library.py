@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,13 +13,14 @@ import trio
 from pkgserver_trio.coalesce import Coalescer, Errand
 from pkgserver_trio.errors import StorageFailedError
 from pkgserver_trio.flight import FlightReader
+from pkgserver_trio.hit_log import Hit
 from pkgserver_trio.open_file import StoredFile
 from pkgserver_trio.reservation import disk_errors_are_unavailability
 from pkgserver_trio.tree_hash import TarballError
 from pkgserver_trio.trouble import Trouble, trouble_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from pkgserver_trio.downloads import Downloads
     from pkgserver_trio.hashing import Hashing
@@ -49,6 +51,7 @@ class Library:
         self.downloads = downloads
         self.statistics = store.statistics
         self._hashing = hashing
+        self._count_nginx_hit = store.statistics.count_nginx_hit
         self._inspections: Coalescer[Resource, Errand[bool]] = Coalescer(nursery)
         self._log = structlog.get_logger()
 
@@ -112,6 +115,21 @@ class Library:
         """Keep the published registries from eviction, and ask again for what was missing: there may be new things."""
         self.store.pin(registries)
         self.downloads.forget_refusals()
+
+    def note_hits(self, hits: Iterable[Hit]) -> None:
+        """Count what nginx served, and note it as used, at the time that the hit tells but never in the future."""
+        now_ns = time.time_ns()
+        for hit in hits:
+            self._count_nginx_hit(hit.resource, hit.size_bytes)
+            self.store.index.touch(hit.resource.pack(), min(hit.time_ns, now_ns))
+
+    def note_whole_hit(self, resource: Resource) -> bool:
+        """Note that nginx served a whole resource just now; False, and nothing is noted, if the cache lacks it."""
+        size = self.store.index.size_of(resource.pack())
+        if size is None:
+            return False
+        self.note_hits([Hit(resource, size, time.time_ns())])
+        return True
 
     async def inspect_suspects(self) -> None:
         """Hash every suspect that nobody has asked for yet, one after the other."""

@@ -22,7 +22,7 @@ from pkgserver_trio.building import build_app, build_library, build_registries, 
 from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.log_hub import LogHub
-from pkgserver_trio.opening import StartError, empty, make_folders, open_verified
+from pkgserver_trio.opening import StartError, empty, find_hit_logs, make_folders, open_verified
 from pkgserver_trio.origin_check import Origins, open_origins
 from pkgserver_trio.store_lock import owned
 from pkgserver_trio.upstream import open_storage_servers
@@ -54,6 +54,7 @@ class _Parts(NamedTuple):
     verified: Verified
     listeners: list[trio.SocketListener]
     hub: LogHub
+    hit_logs: list[Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ async def run(
     `transport` stands in for the network upstream in tests. Raises StartError, StoreLockedError.
     """
     root = Path(settings.storage_root)
+    hit_logs = find_hit_logs(settings.hit_logs)
     make_folders(root)
     async with owned(root) as ownership, listening(*settings.listen) as listeners:
         empty(root / "temp")
@@ -92,7 +94,7 @@ async def run(
                 open_storage_servers(settings, transport=transport) as servers,
                 open_origins(settings, transport=transport) as origins,
             ):
-                parts = _Parts(settings, ownership, servers, origins, verified, listeners, hub or LogHub())
+                parts = _Parts(settings, ownership, servers, origins, verified, listeners, hub or LogHub(), hit_logs)
                 await _run_tree(parts, stopping, task_status)
         finally:
             verified.close()
@@ -103,7 +105,7 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
         running = _assemble(parts, stopping, downloads)
         library = running.library
         async with trio.open_nursery() as services:
-            services.start_soon(keep, library)
+            services.start_soon(keep, library, parts.hit_logs)
             services.start_soon(watch_vitals, library.statistics, library.store)
             services.start_soon(parts.ownership.keep)
             services.start_soon(running.registries.run)

@@ -1,17 +1,19 @@
-"""What a server opens in its storage root before it serves."""
+"""What a server opens, makes and looks at before it serves."""
 
 from __future__ import annotations
 
 import shutil
 import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pkgserver_trio.disk import Disk
+from pkgserver_trio.hit_file import NoHitLogError, check_hit_log
 from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.verified import Verified
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Collection
 
 _FOLDERS = ("cache", "static", "temp", "quarantine")
 
@@ -55,3 +57,16 @@ def open_ledger(path: Path) -> Ledger:
         return Ledger(path, Disk())
     except OSError as error:
         raise StartError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def find_hit_logs(names: Collection[str]) -> list[Path]:
+    """Return the logs to follow, of which some may not be there yet. Raises StartError for what is no log."""
+    logs = [Path(name) for name in names]
+    for log in logs:
+        try:
+            check_hit_log(log.stat())
+        except NoHitLogError as error:
+            raise StartError(f"PKGSERVER_HIT_LOGS: {log} is {error.strerror}") from error
+        except OSError:
+            continue
+    return logs

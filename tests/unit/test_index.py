@@ -83,3 +83,10 @@ def test_the_newest_files_are_those_that_are_there_with_size_and_time() -> None:
     assert index.newest(10) == [(Use(3, 300, 1), 1), (Use(1, 100, 0), 10), (Use(4, 60, 0), 2)]
     assert index.newest(1) == [(Use(3, 300, 1), 1)]
     assert index.newest(0) == []
+
+
+def test_the_size_of_a_known_file_is_told_be_it_a_suspect_or_not() -> None:
+    index = Index()
+    index.add(1, STAT, 100)
+    index.doubt(1)
+    assert (index.size_of(1), index.size_of(2)) == (10, None)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgserver_trio.web.peers import peer_of
+from pkgserver_trio.web.peers import is_trusted, peer_of
 
 TRUSTED = [ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 
@@ -86,3 +86,14 @@ def test_no_stranger_forges_a_peer(forged: str, address: object) -> None:
 @given(st.text(st.characters(max_codepoint=255)))
 def test_a_peer_is_a_plain_word_whatever_is_forwarded(forwarded: str) -> None:
     assert set(peer("127.0.0.1", forwarded)) <= set("0123456789abcdef.:/")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        *(("127.0.0.1", True), ("::ffff:10.1.1.1", True), ("fd00::1", True)),
+        *(("192.0.2.1", False), ("::1", False), (None, False), ("", False), ("a socket's path", False)),
+    ],
+)
+def test_trust_is_a_matter_of_the_socket_alone(address: str | None, expected: bool) -> None:  # noqa: FBT001 # a table's column
+    assert is_trusted(address, TRUSTED) == expected

@@ -50,6 +50,7 @@ def test_nothing_at_all_gives_the_documented_defaults() -> None:
         "max_unpacked_bytes": 64 * 1024**3,
         "max_members": 5_000_000,
         "trusted_proxies": (ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        "hit_logs": (),
         "log_level": "info",
         "log_format": "text",
         "ca_file": None,

@@ -34,6 +34,8 @@ RIGHT = [
     ("JULIA_PKG_SERVER", "HTTPS://[fe80::1%eth0]:65535", ("fe80::1%eth0", 65535)),
     ("JULIA_PKG_SERVER_STORAGE_ROOT", "relative//folder", "relative/folder"),
     ("JULIA_PKG_SERVER_STORAGE_ROOT", "/", "/"),
+    ("PKGSERVER_HIT_LOGS", "/logs/a, /logs//b/,/logs/a", ("/logs/a", "/logs/b")),
+    ("PKGSERVER_HIT_LOGS", "None", ()),
     ("JULIA_PKG_SERVER_FQDN", "Pkg.Example:8443", "pkg.example:8443"),
     (
         "JULIA_PKG_SERVER_STORAGE_SERVERS",

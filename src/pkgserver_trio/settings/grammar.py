@@ -166,6 +166,10 @@ def _path(text: str) -> str:
     return re.sub(r"/+", "/", text).rstrip("/") or "/"
 
 
+def _paths(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(_path, _items(text))))
+
+
 def _url(text: str) -> str:
     parts = urlsplit(text)
     if not _URL.fullmatch(text) or not parts.hostname or parts.port == 0:  # `.port` itself raises for a wrong one
@@ -233,6 +237,7 @@ BOOLEAN: Final = Grammar("true or false", _boolean)
 LISTEN: Final = Grammar("host:port, with an IPv6 address in brackets and a port from 0 to 65535", _listen)
 HOST_NAME: Final = Grammar("a host name", _host_name, mask=_mask_credentials)
 PATH: Final = Grammar("a printable path", _path)
+PATHS: Final = Grammar("printable paths, comma separated", _paths)
 PUBLIC_URL: Final = Grammar("an http or https URL without credentials or query", _public_url, mask=_mask_credentials)
 URLS: Final = Grammar("http or https URLs without a query, comma separated", _urls, mask=_mask_credentials)
 NETWORKS: Final = Grammar("networks such as 10.0.0.0/8 or fd00::/8, comma separated", _networks)

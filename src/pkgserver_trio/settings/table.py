@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args, get_type_
 from pkgserver_trio.settings.grammar import (
     NETWORKS,
     PATH,
+    PATHS,
     PUBLIC_URL,
     REGISTRIES,
     URLS,
@@ -167,6 +168,15 @@ class Settings(InheritedSettings):
             or_none(NETWORKS, absent=()),
             "127.0.0.0/8,::1/128",
             "Networks whose word about a client is believed.",
+        ),
+    ]
+    hit_logs: Annotated[
+        tuple[str, ...],
+        Setting(
+            "PKGSERVER_HIT_LOGS",
+            or_none(PATHS, absent=()),
+            "none",
+            "The logs in which nginx writes what it served from the cache.",
         ),
     ]
     log_level: Annotated[

@@ -10,7 +10,7 @@ import structlog
 from quart_trio import QuartTrio
 
 from pkgserver_trio.resource import Resource, parse_artifact_toml_path
-from pkgserver_trio.web import answers
+from pkgserver_trio.web import answers, notify
 from pkgserver_trio.web.artifact_toml import get_artifact_toml
 from pkgserver_trio.web.connection import Connection, Request
 from pkgserver_trio.web.meta import MetaPages
@@ -19,7 +19,7 @@ from pkgserver_trio.web.pages import Pages
 from pkgserver_trio.web.peers import peer_of
 from pkgserver_trio.web.registries import RegistryPages
 from pkgserver_trio.web.resources import get_resource, head_resource
-from pkgserver_trio.web.routes import at_once, readable
+from pkgserver_trio.web.routes import Route, at_once, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -73,6 +73,8 @@ class PackageServer(QuartTrio):
 
     def _find(self, path: str) -> Answer | None:
         library = self._library
+        if path == notify.PATH:
+            return Route({"GET": at_once(partial(notify.notify, library, self._trusted_proxies))})
         resource = Resource.parse(path)
         if resource is not None:
             return readable(partial(get_resource, library, resource), partial(head_resource, library, resource))

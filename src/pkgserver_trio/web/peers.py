@@ -40,6 +40,12 @@ def peer_of(address: str | None, headers: Headers, trusted: Collection[Network])
     return str(hop if isinstance(hop, IPv4Address) else IPv6Network((int(hop), _CLIENT_PREFIX), strict=False))
 
 
+def is_trusted(address: str | None, trusted: Collection[Network]) -> bool:
+    """Tell whether the socket's `address` is in a trusted network, whatever any header says."""
+    hop = _parse(address or "")
+    return hop is not None and any(hop in network for network in trusted)
+
+
 def _claims(headers: Headers) -> list[str]:
     """Return what the headers say of the hops, the nearest last."""
     said = [(name, value.decode("latin-1")) for name, value in headers]
