@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.ledger import Ledger
     from pkgserver_trio.origin_check import OriginVerdict
+    from pkgserver_trio.supervise import Turns
     from pkgserver_trio.upstream import StorageServer
 
 
@@ -56,6 +57,7 @@ class Flavor:
         ledger: Ledger,
         rollback_after_seconds: float,
         check_origin: Callable[[str, str], Awaitable[OriginVerdict]],
+        turns: Turns,
     ) -> None:
         self.name = name
         self.held_back: dict[str, str] = {}
@@ -74,6 +76,7 @@ class Flavor:
         self.rollbacks = Rollbacks(rollback_after_seconds)
         self._choice = HeadChoice(name, ledger, self.rollbacks)
         self._check_origin = check_origin
+        self._turns = turns
         self._log = structlog.get_logger().bind(flavor=name or "(flavorless)")
 
     @property
@@ -98,6 +101,7 @@ class Flavor:
 
     async def _keep_asking(self, poll: Poll, nursery: trio.Nursery) -> None:
         while True:
+            self._turns.begin(f"{self.name} {poll.server.name}")
             news = await poll.ask()
             self._complain(poll)
             for uuid, head in self._wanted(poll):
@@ -145,15 +149,18 @@ class Flavor:
 
     async def _decide(self, uuid: str) -> None:
         try:
+            self._turns.begin(f"{self.name} {uuid}")
             await self._follow(uuid)
         except Exception:  # noqa: BLE001 # a defect must not end what is served; the next poll tries again
             self._log.exception("defect while a registry was decided", registry=uuid)
         finally:
+            self._turns.leave(f"{self.name} {uuid}")
             self._deciding.discard(uuid)
 
     async def _follow(self, uuid: str) -> None:
         ranking = await self._choice.rank(uuid, self.heard(), self.published.get(uuid))
         for head in ranking.forward:
+            self._turns.begin(f"{self.name} {uuid}")
             if await self._adopt(uuid, head, ranking.dates[head]):
                 break
         older = ranking.older_than(self.published.get(uuid))

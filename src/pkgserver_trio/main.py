@@ -1,7 +1,7 @@
 """The composition root: everything is built here, once, and handed down; and the nursery tree.
 
     downloads     owns every flight; whoever wants one only waits
-    └ services    registry loop, cache keeper: they begin flights, so they end before the flights are waited for
+    └ services    registry loop and watchdog, cache keeper: they begin flights, so they end before these are waited for
       └ clients   accepts, answers; ends first
 
 On `stopping`: no new connections, time for the answers, then time for the flights, then the end.
@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -31,6 +32,7 @@ from pkgserver_trio.origin_check import Origins, open_origins
 from pkgserver_trio.registries import Registries
 from pkgserver_trio.store import Store
 from pkgserver_trio.store_lock import owned
+from pkgserver_trio.supervise import patience_seconds, watch
 from pkgserver_trio.tar_stream import TarLimits
 from pkgserver_trio.upstream import open_storage_servers
 from pkgserver_trio.verified import Verified
@@ -38,7 +40,7 @@ from pkgserver_trio.web.app import PackageServer
 from pkgserver_trio.web.serving import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import httpx
 
@@ -62,6 +64,7 @@ class _Parts(NamedTuple):
     origins: Origins
     verified: Verified
     listeners: list[trio.SocketListener]
+    last_resort: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +84,12 @@ async def run(
     stopping: trio.Event,
     *,
     transport: httpx.AsyncBaseTransport | None = None,
+    last_resort: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `stopping`, then drain. `transport` stands in for the network upstream in tests.
 
-    Raises StartError, StoreLockedError.
+    Raises StartError, StoreLockedError, and HangError, after a call of `last_resort`, when a part of it hangs.
     """
     root = Path(settings.storage_root)
     _make_folders(root)
@@ -97,14 +101,14 @@ async def run(
                 open_storage_servers(settings, transport=transport) as servers,
                 open_origins(settings, transport=transport) as origins,
             ):
-                parts = _Parts(settings, ownership, servers, origins, verified, listeners)
+                parts = _Parts(settings, ownership, servers, origins, verified, listeners, last_resort)
                 await _run_tree(parts, stopping, task_status)
         finally:
             verified.close()
 
 
 async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskStatus[Running]) -> None:
-    settings, ownership, servers, origins, verified, listeners = parts
+    settings, ownership, servers, origins, verified, listeners, last_resort = parts
     stopped = trio.Event()
     async with trio.open_nursery() as downloads:
         library = _build_library(settings, servers, verified, downloads)
@@ -117,6 +121,8 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
             services.start_soon(keep, library)
             services.start_soon(ownership.keep)
             services.start_soon(registries.run)
+            patience = patience_seconds(settings)
+            services.start_soon(partial(watch, registries.turns, patience_seconds=patience, last_resort=last_resort))
             services.start_soon(_drain, stopping, library)
             url = url_of(listeners[0])
             structlog.get_logger().info("serving", url=url, version=__version__, inflate=INFLATE_LIBRARY)

@@ -16,6 +16,7 @@ from pkgserver_trio.flavor import Flavor
 from pkgserver_trio.ledger import Adoption
 from pkgserver_trio.registry_list import FLAVORS, listing_name, parse_listing
 from pkgserver_trio.resource import Kind, Resource
+from pkgserver_trio.supervise import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -47,6 +48,7 @@ class Registries:
         check_origin: Callable[[str, str], Awaitable[OriginVerdict]],
     ) -> None:
         self._folder, self._disk, self._welcome, self._ledger = folder, disk, welcome, ledger
+        self.turns = Turns()
         flavor = partial(
             Flavor,
             servers=servers,
@@ -58,14 +60,17 @@ class Registries:
             ledger=ledger,
             rollback_after_seconds=rollback_after_seconds,
             check_origin=check_origin,
+            turns=self.turns,
         )
         names = ("",) if flavorless else FLAVORS
         self.flavors = {name: flavor(name, listing=self._read(listing_name(name))) for name in names}
 
     async def run(self) -> None:
         """Keep every flavor up to date, each on its own."""
+        self.turns.begin("registries")
         self._welcome(self._heads())
         await trio.to_thread.run_sync(self._date_what_is_undated)
+        self.turns.leave("registries")
         async with trio.open_nursery() as nursery:
             for flavor in self.flavors.values():
                 nursery.start_soon(flavor.run, name=f"registries {flavor.name}")
