@@ -29,6 +29,7 @@ class Delivery:
     def __init__(
         self, flight: Flight, reservation: Reservation, hashing: Hashing, *, on_cut: Callable[[], None]
     ) -> None:
+        self._flight = flight
         self._resource = flight.resource
         self._progress = flight.progress
         self._reservation = reservation
@@ -53,6 +54,7 @@ class Delivery:
             self._patience = 1.0  # who can deliver only so is not given up for a silence of others
         hurried = self._patience < 1
         self._progress.hand_over()
+        self._flight.server_name = server.name
         try:
             await self._transfer(transfer, server)
         except UpstreamError as failure:

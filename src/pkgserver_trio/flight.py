@@ -26,6 +26,8 @@ class FlightReader:
     file: OpenFile
     view: View
     mtime_seconds: int
+    coalesced: bool = False
+    """It joined a download that another request had begun."""
 
     @property
     def size_bytes(self) -> int | None:
@@ -75,6 +77,9 @@ class Flight:
         self.resource = resource
         self.mtime_seconds = mtime_seconds
         self.peer = peer
+        self.began = trio.current_time()
+        self.server_name = ""
+        """The storage server that delivers now, or did last; empty before the first."""
         self.progress = Progress()
         self.file: OpenFile | None = None
         self._download = download
@@ -93,8 +98,10 @@ class Flight:
             return  # a failure after verification (no room to keep the file) takes nothing from those who read it
         self.progress.fail(_as_unavailable(self.resource, error))
 
-    async def open_reader(self) -> FlightReader | None:
+    async def open_reader(self, *, coalesced: bool = False) -> FlightReader | None:
         """Wait until a server delivers; None when all is over already, and the store has to be asked again.
+
+        `coalesced` as in `FlightReader`.
 
         Raises ResourceUnavailableError when no server delivers.
         """
@@ -103,7 +110,7 @@ class Flight:
             raise _as_unavailable(self.resource, state.error)
         if self.file is None or self.file.closed:
             return None
-        return FlightReader(self, self.file.hold(), self.progress.state.view, self.mtime_seconds)
+        return FlightReader(self, self.file.hold(), self.progress.state.view, self.mtime_seconds, coalesced)
 
     async def wait_landed(self) -> None:
         """Wait until the whole is verified. Raises ResourceUnavailableError when it will not be."""
