@@ -61,11 +61,13 @@ class Library:
             if stored is not None:
                 return stored
             flight = self.downloads.flights.get(resource)
+            coalesced = flight is not None
             if flight is None:
                 if await self._look_into(resource) or self._is_at_hand(resource):
                     continue
+                coalesced = resource in self.downloads.flights  # begun while it was looked into
                 flight = self.downloads.join(resource, peer)  # no checkpoint since it was not at hand
-            reader = await flight.open_reader()
+            reader = await flight.open_reader(coalesced=coalesced)
             if reader is not None:
                 return reader
 

@@ -79,8 +79,10 @@ async def get_resource(library: Library, resource: Resource, request: Request) -
     """Answer GET. The head is sent with the first byte; until then another storage server can still be tried."""
     try:
         while True:
+            request.line.cache = "miss"
             source = await library.obtain(resource, peer=request.peer)
             request.belongings.callback(source.close)
+            _note(request, source)
             plan = _plan(request, source)
             if isinstance(source, FlightReader) and _needs_the_whole(request, source, plan):
                 source = await source.whole()
@@ -101,12 +103,23 @@ async def get_resource(library: Library, resource: Resource, request: Request) -
 
 async def head_resource(library: Library, resource: Resource, request: Request) -> TrioResponse:
     """Answer HEAD: what GET would say, as far as that is known without a download."""
+    request.line.cache = "miss"
     try:
         seen = await library.sight(resource, peer=request.peer)
     except ResourceUnavailableError as error:
         return answers.unavailable(error)
+    request.line.cache = "hit" if seen.cached else "miss"
     plan = plan_answer(request, seen.size_bytes, seen.mtime_seconds, miss=not seen.cached)
     return answers.bodiless(plan.status, plan.headers)
+
+
+def _note(request: Request, source: StoredFile | FlightReader) -> None:
+    """Note for the log where the bytes come from."""
+    if isinstance(source, FlightReader):
+        request.line.cache = "coalesced" if source.coalesced else "miss"
+        request.line.flight = source.flight
+    else:
+        request.line.cache, request.line.flight = "hit", None
 
 
 def _plan(request: Request, source: StoredFile | FlightReader) -> Plan:
