@@ -58,14 +58,16 @@ class LogFolder:
         """Let go of the file: the next line goes to whatever has its name then."""
         fd, self._fd = self._fd, None
         if fd is not None:
-            os.close(fd)
+            with suppress(OSError):  # it is let go of all the same
+                os.close(fd)
 
     def _open(self, file: str) -> int:
         self._folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(self._folder / file, _FLAGS, _MODE)
         if not self._tidying.is_alive():
             self._tidying = threading.Thread(target=tidy, args=(self._folder, self._wall()), daemon=True)
-            self._tidying.start()
+            with suppress(RuntimeError):  # no room for a thread: the next hour tries again
+                self._tidying.start()
         return fd
 
 

@@ -203,3 +203,34 @@ def test_old_files_are_tended_by_one_at_a_time(folder: Path, log: LogFolder, clo
     log.write(b"two\n")
     log.close()
     assert names_in(folder) == [log_name(START), log_name(START + HOUR)]
+
+
+def test_a_machine_that_is_short_of_threads_is_logged_to_all_the_same(
+    folder: Path, log: LogFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", start)
+    log.write(b"a line\n")
+    log.close()
+    assert (folder / log_name(START)).read_bytes() == b"a line\n"
+
+
+def test_a_file_that_cannot_be_closed_is_let_go_of(
+    folder: Path, log: LogFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.close
+
+    def close(fd: int) -> None:
+        real(fd)
+        raise OSError(errno.EIO, "Input/output error")
+
+    log.write(b"one\n")
+    settle(log)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", close)
+        log.close()
+    log.write(b"two\n")
+    log.close()
+    assert (folder / log_name(START)).read_bytes() == b"one\ntwo\n"
