@@ -59,9 +59,9 @@ async def test_who_wakes_when_the_flight_is_over_gets_the_file(
 ) -> None:
     open_reader = Flight.open_reader
 
-    async def open_late(flight: Flight) -> FlightReader | None:
+    async def open_late(flight: Flight, *, coalesced: bool) -> FlightReader | None:
         await flight.wait_settled()
-        return await open_reader(flight)
+        return await open_reader(flight, coalesced=coalesced)
 
     monkeypatch.setattr(Flight, "open_reader", open_late)
     host = upstream()
