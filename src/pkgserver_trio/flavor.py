@@ -20,6 +20,8 @@ from pkgserver_trio.rollbacks import Rollbacks
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from pkgserver_trio.supervise import Turns
+
 
 class Flavor(Publication):
     """A publication that follows the storage servers."""
@@ -31,6 +33,7 @@ class Flavor(Publication):
         *,
         publish: Callable[[str, bytes], Awaitable[None]],
         listing: bytes | None,
+        turns: Turns,
     ) -> None:
         super().__init__(name, following, publish=publish, listing=listing)
         self.polls = [Poll(server, name) for server in following.servers]
@@ -43,6 +46,7 @@ class Flavor(Publication):
             wall_seconds=following.wall_seconds,
         )
         self._deciding = set[str]()  # uuids
+        self._turns = turns
 
     async def run(self) -> None:
         """Follow the storage servers for ever."""
@@ -52,6 +56,7 @@ class Flavor(Publication):
 
     async def _keep_asking(self, poll: Poll, nursery: trio.Nursery) -> None:
         while True:
+            self._turns.begin(f"{self.label} {poll.server.name}")
             try:
                 await self._ask(poll, nursery)
             except Exception:  # noqa: BLE001 # a defect must not end what is served; the next turn tries again
@@ -100,15 +105,18 @@ class Flavor(Publication):
 
     async def _decide(self, uuid: str) -> None:
         try:
+            self._turns.begin(f"{self.label} {uuid}")
             await self._follow(uuid)
         except Exception:  # noqa: BLE001 # a defect must not end what is served; the next poll tries again
             self._log.exception("defect while a registry was decided", registry=uuid)
         finally:
+            self._turns.leave(f"{self.label} {uuid}")
             self._deciding.discard(uuid)
 
     async def _follow(self, uuid: str) -> None:
         ranking = await self._choice.rank(uuid, self.heard(), self.published.get(uuid))
         for offer in ranking.forward:
+            self._turns.begin(f"{self.label} {uuid}")
             if await self._adopt(uuid, offer):
                 break
         self._forget_held_back(uuid, [offer.head for offer in ranking.forward])

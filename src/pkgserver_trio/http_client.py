@@ -10,6 +10,7 @@ import certifi
 import httpx
 import trio
 
+from pkgserver_trio.request_id import HEADER, REQUEST_ID
 from pkgserver_trio.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -46,8 +47,15 @@ def http_client(
         max_redirects=MAX_REDIRECTS,
         timeout=timeout,
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30),
-        event_hooks={"response": [_refuse_downgrade]},
+        event_hooks={"request": [_name_the_request], "response": [_refuse_downgrade]},
     )
+
+
+async def _name_the_request(request: httpx.Request) -> None:
+    """Tell upstream which of our requests it is asked for, if for one."""
+    request_id = REQUEST_ID.get()
+    if request_id:
+        request.headers[HEADER.decode()] = request_id
 
 
 async def _refuse_downgrade(response: httpx.Response) -> None:

@@ -1,7 +1,7 @@
 """The composition root: everything is built here, once, and handed down; and the nursery tree.
 
     downloads     owns every flight; whoever wants one only waits
-    └ services    registry loop, cache keeper: they begin flights, so they end before the flights are waited for
+    └ services    registry loop and watchdog, cache keeper: they begin flights, so they end before these are waited for
       └ clients   accepts, answers; ends first
 
 On `stopping`: no new connections, time for the answers, then time for the flights, then the end.
@@ -25,13 +25,14 @@ from pkgserver_trio.log_hub import LogHub
 from pkgserver_trio.opening import StartError, empty, find_hit_logs, make_folders, open_verified
 from pkgserver_trio.origin_check import Origins, open_origins
 from pkgserver_trio.store_lock import owned
+from pkgserver_trio.supervise import patience_seconds, watch
 from pkgserver_trio.upstream import open_storage_servers
 from pkgserver_trio.vitals import watch_vitals
 from pkgserver_trio.web.admin import Admin
 from pkgserver_trio.web.serving import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import httpx
 
@@ -54,7 +55,7 @@ class _Parts(NamedTuple):
     verified: Verified
     listeners: list[trio.SocketListener]
     hub: LogHub
-    hit_logs: list[Path]
+    last_resort: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +78,15 @@ async def run(
     *,
     hub: LogHub | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    last_resort: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `stopping`, then drain. `hub` has who watches the log.
 
-    `transport` stands in for the network upstream in tests. Raises StartError, StoreLockedError.
+    `transport` stands in for the network upstream in tests. Raises StartError, StoreLockedError, and HangError, after a
+    call of `last_resort`, when a part of it hangs.
     """
     root = Path(settings.storage_root)
-    hit_logs = find_hit_logs(settings.hit_logs)
     make_folders(root)
     async with owned(root) as ownership, listening(*settings.listen) as listeners:
         empty(root / "temp")
@@ -94,21 +96,23 @@ async def run(
                 open_storage_servers(settings, transport=transport) as servers,
                 open_origins(settings, transport=transport) as origins,
             ):
-                parts = _Parts(settings, ownership, servers, origins, verified, listeners, hub or LogHub(), hit_logs)
+                parts = _Parts(settings, ownership, servers, origins, verified, listeners, hub or LogHub(), last_resort)
                 await _run_tree(parts, stopping, task_status)
         finally:
             verified.close()
 
 
 async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskStatus[Running]) -> None:
+    hit_logs = find_hit_logs(parts.settings.hit_logs)
     async with trio.open_nursery() as downloads:
         running = _assemble(parts, stopping, downloads)
         library = running.library
         async with trio.open_nursery() as services:
-            services.start_soon(keep, library, parts.hit_logs)
+            services.start_soon(keep, library, hit_logs)
             services.start_soon(watch_vitals, library.statistics, library.store)
             services.start_soon(parts.ownership.keep)
             services.start_soon(running.registries.run)
+            services.start_soon(_watch, parts, running.registries)
             services.start_soon(running.verifying.run)
             services.start_soon(_drain, stopping, library, parts.hub)
             structlog.get_logger().info("serving", url=running.url, version=__version__, inflate=INFLATE_LIBRARY)
@@ -131,6 +135,11 @@ def _assemble(parts: _Parts, stopping: trio.Event, downloads: trio.Nursery) -> R
     app.metrics.watch(server.connections)
     url = url_of(parts.listeners[0])
     return Running(url, stopping, trio.Event(), library, registries, server, parts.hub, verifying)
+
+
+async def _watch(parts: _Parts, registries: Registries) -> None:
+    patience = patience_seconds(parts.settings)
+    await watch(registries.turns, patience_seconds=patience, last_resort=parts.last_resort)
 
 
 async def _drain(stopping: trio.Event, library: Library, hub: LogHub) -> None:

@@ -1,6 +1,7 @@
 """The process around a server: its limits, the signals that end it, its exit codes.
 
-SIGTERM and SIGINT end a server in the orderly way, exit 0; a second one ends it at once.
+SIGTERM and SIGINT end a server in the orderly way, exit 0; a second one ends it at once. SIGHUP has the log file opened
+anew, SIGUSR1 writes to the log what every task waits for, and how far every download is.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ import os
 import resource
 import signal
 import sys
+import threading
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,33 +20,76 @@ import trio
 
 from pkgserver_trio.errors import most_telling
 from pkgserver_trio.log_hub import LogHub
-from pkgserver_trio.logs import configure_logs
+from pkgserver_trio.logs import open_logs
 from pkgserver_trio.main import run
 from pkgserver_trio.opening import StartError
 from pkgserver_trio.settings import SettingsError
 from pkgserver_trio.store_lock import StoreLockedError
+from pkgserver_trio.supervise import HangError
+from pkgserver_trio.task_tree import flight_lines, task_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from pkgserver_trio.library import Library
+    from pkgserver_trio.log_outlet import Outlet
     from pkgserver_trio.settings import Settings
 
 #: How long threads wait for the interpreter lock; shorter keeps the event loop prompt beside a busy hasher (measured).
 _SWITCH_SECONDS = 0.0005
+#: How long a server that hangs gets to end by itself.
+_LAST_SECONDS = 10
 
 
 def serve(settings: Settings) -> int:
     """Run the server until a signal stops it; return the exit code (docs/settings.md, "Exit codes")."""
-    hub = LogHub()
-    configure_logs(level=settings.log_level, log_format=settings.log_format, hub=hub)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    return run_until_signal(lambda stopping: run(settings, stopping, hub=hub))
+    hub, folder = LogHub(), Path(settings.logs_dir)
+    with open_logs(level=settings.log_level, log_format=settings.log_format, folder=folder, hub=hub) as outlets:
+        return run_until_signal(partial(_run, settings, hub, outlets))
+
+
+async def _run(settings: Settings, hub: LogHub, outlets: Sequence[Outlet], stopping: trio.Event) -> None:
+    """Run the server, and do what signals ask for meanwhile."""
+    with trio.open_signal_receiver(signal.SIGHUP, signal.SIGUSR1) as received:
+        async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as serving:
+                running = await serving.start(partial(run, settings, stopping, hub=hub, last_resort=_end_soon))
+                nursery.start_soon(_obey, received, outlets, running.library)
+            nursery.cancel_scope.cancel()
+
+
+async def _obey(received: AsyncIterator[int], outlets: Sequence[Outlet], library: Library) -> None:
+    async for number in received:
+        if number == signal.SIGHUP:
+            for outlet in outlets:
+                outlet.reopen()
+            structlog.get_logger().info("log opened anew")
+        else:
+            report(library)
+
+
+def report(library: Library) -> None:
+    """Write to the log, at the level of a warning, what every task waits for, and how far every download is."""
+    log = structlog.get_logger()
+    for line in task_lines():
+        log.warning("task", task=line)
+    for words in flight_lines(library.downloads.flights):
+        log.warning("flight", **words)
+
+
+def _end_soon() -> None:
+    """End the process in a while, whatever still runs in it: what hangs may be a thread, which nothing can cancel."""
+    timer = threading.Timer(_LAST_SECONDS, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
 
 
 def run_until_signal(start: Callable[[trio.Event], Awaitable[int | None]]) -> int:
     """Run `start` with an event that SIGTERM and SIGINT set.
 
-    Return its exit code, 2 when its settings cannot be used, 1 when it cannot start, or lost its store to another.
+    Return its exit code, 2 when its settings cannot be used, 1 when it cannot start, lost its store to another, or
+    hangs.
     """
 
     async def supervise() -> int:
@@ -61,6 +108,8 @@ def run_until_signal(start: Callable[[trio.Event], Awaitable[int | None]]) -> in
         code = trio.run(supervise)
     except* (StartError, StoreLockedError, SettingsError) as group:
         refusals.append(most_telling(group))
+    except* HangError:
+        code = 1  # the watchdog has told why
     for refusal in refusals:
         structlog.get_logger().error("cannot serve", reason=str(refusal))
         code = 2 if isinstance(refusal, SettingsError) else 1

@@ -14,6 +14,7 @@ import trio
 from pkgserver_trio.flavor import Flavor
 from pkgserver_trio.registry_list import FLAVORS, listing_name, parse_listing
 from pkgserver_trio.resource import Kind, Resource
+from pkgserver_trio.supervise import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -36,7 +37,8 @@ class Registries:
         flavorless: bool,
     ) -> None:
         self._folder, self._disk, self._welcome = folder, disk, welcome
-        flavor = partial(Flavor, following=following, publish=self._publish)
+        self.turns = Turns()
+        flavor = partial(Flavor, following=following, publish=self._publish, turns=self.turns)
         self.updates = 0
         """How often a new head was published since the start."""
         names = ("",) if flavorless else FLAVORS
@@ -44,9 +46,11 @@ class Registries:
 
     async def run(self) -> None:
         """Keep every flavor up to date, each on its own."""
+        self.turns.begin("registries")
         self._welcome(self._heads())
         for flavor in self.flavors.values():
             await trio.to_thread.run_sync(flavor.date_what_is_undated)
+        self.turns.leave("registries")
         async with trio.open_nursery() as nursery:
             for flavor in self.flavors.values():
                 nursery.start_soon(flavor.run, name=f"registries {flavor.name}")

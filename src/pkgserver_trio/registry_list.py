@@ -66,13 +66,16 @@ def chosen_flavor(preference: str | None, ci_variables: str | None, served: Coll
     """Return the flavor of the registries for a client, from two of its headers; it is one of ``served`` if any is.
 
     ``preference`` is ``Julia-Registry-Preference``, a comma-separated list of which the first that is served wins.
-    Else, ``eager`` on a CI machine: one item of ``ci_variables``, the text ``NAME=state;...`` of
-    ``Julia-CI-Variables``, has the state ``t`` (true). Else ``conservative``. When that is not served, the first
-    by name of those that are.
+    Else, ``eager`` on a CI machine, as ``is_ci`` has it of ``ci_variables``. Else ``conservative``. When that is not
+    served, the first by name of those that are.
     """
     for name in (preference or "").split(","):
         if name.strip() in served:
             return name.strip()
-    on_ci = any(item.strip().endswith("=t") for item in (ci_variables or "").split(";"))
-    wanted = "eager" if on_ci else "conservative"
+    wanted = "eager" if is_ci(ci_variables or "") else "conservative"
     return wanted if wanted in served else min(served, default=wanted)
+
+
+def is_ci(variables: str) -> bool:
+    """Tell whether a client is a CI machine: one item of ``Julia-CI-Variables``, ``NAME=state;...``, is true (t)."""
+    return any(item.strip().endswith("=t") for item in variables.split(";"))

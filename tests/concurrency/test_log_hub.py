@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,7 +37,7 @@ def do_nothing() -> None:
 async def hub() -> LogHub:
     """Give the hub of a log that is itself at the level `warning`; async, to write where the test itself would."""
     hub = LogHub()
-    configure_logs(level="warning", log_format="json", hub=hub)
+    configure_logs(partial(print, end="", file=sys.stderr), level="warning", log_format="json", hub=hub)
     return hub
 
 

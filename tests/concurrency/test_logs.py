@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import errno
 import json
 import logging
-from contextlib import redirect_stderr
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +10,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgserver_trio.logs import configure_logs
+from pkgserver_trio.logs import configure_logs, open_logs
+from pkgserver_trio.request_id import REQUEST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,55 +27,66 @@ def _restored_logs() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return capsys.readouterr().err.splitlines()
+def logged(log_format: str, *events: Callable[[], object], level: str = "info", colours: bool = False) -> list[str]:
+    """Return the lines of these events."""
+    written: list[str] = []
+    configure_logs(written.append, level=level, log_format=log_format, colours=colours)
+    for event in events:
+        event()
+    return "".join(written).removesuffix("\n").split("\n")
 
 
-def test_json_lines_hold_level_time_and_words(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs(level="info", log_format="json")
-    structlog.get_logger().info("downloaded", size_bytes=5)
-    (line,) = map(json.loads, lines_of(capsys))
+def test_json_lines_hold_level_time_and_words() -> None:
+    (line,) = map(json.loads, logged("json", lambda: structlog.get_logger().info("downloaded", size_bytes=5)))
     assert line.pop("timestamp").endswith("Z")
     assert line == {"event": "downloaded", "level": "info", "size_bytes": 5}
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_what_is_below_the_level_is_left_out(capsys: pytest.CaptureFixture[str], log_format: str) -> None:
-    configure_logs(level="warning", log_format=log_format)
-    structlog.get_logger().info("quiet")
-    structlog.get_logger().warning("loud")
-    (line,) = lines_of(capsys)
+def test_what_is_below_the_level_is_left_out(log_format: str) -> None:
+    log = structlog.get_logger()
+    (line,) = logged(log_format, lambda: log.info("quiet"), lambda: log.warning("loud"), level="warning")
     assert "loud" in line
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_libraries_write_in_the_same_form(capsys: pytest.CaptureFixture[str], log_format: str) -> None:
-    configure_logs(level="debug", log_format=log_format)
-    logging.getLogger("library").info("chatter")
-    logging.getLogger("library").error("trouble")
-    (line,) = lines_of(capsys)
+def test_libraries_write_in_the_same_form(log_format: str) -> None:
+    library = logging.getLogger("library")
+    (line,) = logged(log_format, lambda: library.info("chatter"), lambda: library.error("trouble"), level="debug")
     assert "trouble" in line
     assert log_format == "text" or json.loads(line)["level"] == "error"
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_one_event_is_one_line_whatever_it_holds(capsys: pytest.CaptureFixture[str], log_format: str) -> None:
-    configure_logs(level="info", log_format=log_format)
-    structlog.get_logger().info("downloaded", server="evil\n2026 [info] forged\x1b[31m")
-    (line,) = lines_of(capsys)
+def test_one_event_is_one_line_whatever_it_holds(log_format: str) -> None:
+    evil = "evil\n2026 [info] forged\x1b[31m"
+    (line,) = logged(log_format, lambda: structlog.get_logger().info("downloaded", server=evil))
     assert "\x1b[31m" not in line
     assert "forged" in line
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_every_line_of_a_request_has_its_name_and_no_other_line_one(log_format: str) -> None:
+    def name_and_tell() -> None:
+        REQUEST_ID.set("abc.1")
+        structlog.get_logger().info("of a request")
+        logging.getLogger("library").error("of a request too")
+        REQUEST_ID.set("")
+
+    lines = logged(log_format, name_and_tell, lambda: structlog.get_logger().info("of none"))
+    assert ["abc.1" in line for line in lines] == [True, True, False]
+    assert "request_id" not in lines[2]
+
+
+def test_colours_are_for_those_who_ask() -> None:
+    def tell() -> None:
+        structlog.get_logger().info("downloaded")
+
+    assert "\x1b" in logged("text", tell, colours=True)[0]
+    assert "\x1b" not in logged("text", tell)[0]
+
+
 EVERYTHING = st.text(st.characters(exclude_categories=()))
-
-
-def logged(log_format: str, *events: Callable[[], object]) -> list[str]:
-    with redirect_stderr(StringIO()) as err:
-        configure_logs(level="info", log_format=log_format)
-        for event in events:
-            event()
-    return err.getvalue().removesuffix("\n").split("\n")
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
@@ -117,23 +126,49 @@ def test_numbers_stay_numbers() -> None:
     assert (words["size_bytes"], words["kept"], words["head"], words["most"]) == (5, True, None, 1.5)
 
 
-def test_a_log_on_a_full_disk_fails_nobody_and_goes_on_when_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Disk(StringIO):
-        full = True
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_lines_go_to_standard_output_and_to_the_file_of_the_hour(
+    log_format: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open_logs(level="info", log_format=log_format, folder=tmp_path / "new" / "logs"):
+        structlog.get_logger().info("downloaded", size_bytes=5)
+    printed = capfd.readouterr()
+    assert (printed.out.count("downloaded"), printed.err) == (1, "")
+    (file,) = (tmp_path / "new" / "logs").iterdir()
+    assert file.read_text() == printed.out
 
-        def flush(self) -> None:
-            if self.full:
-                raise OSError(errno.ENOSPC, "No space left on device")
 
-        def write(self, text: str) -> int:
-            self.flush()
-            return super().write(text)
+def test_a_terminal_gets_colours_and_the_file_none(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.isatty", lambda _: True)
+    with open_logs(level="info", log_format="text", folder=tmp_path):
+        structlog.get_logger().info("downloaded", size_bytes=5)
+    assert "\x1b[" in capfd.readouterr().out
+    (file,) = tmp_path.iterdir()
+    assert "downloaded" in file.read_text()
+    assert "\x1b" not in file.read_text()
 
-    disk = Disk()
-    monkeypatch.setattr("sys.stderr", disk)
-    configure_logs(level="info", log_format="json")
-    structlog.get_logger().info("lost")
-    logging.getLogger("a library").error("lost")
-    disk.full = False
-    structlog.get_logger().info("kept")
-    assert [json.loads(line)["event"] for line in disk.getvalue().splitlines()] == ["kept"]
+
+def test_json_for_a_terminal_has_no_colours(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.isatty", lambda _: True)
+    with open_logs(level="info", log_format="json"):
+        structlog.get_logger().info("downloaded")
+    assert json.loads(capfd.readouterr().out)["event"] == "downloaded"
+
+
+class _NoFile:
+    def fileno(self) -> int:
+        raise OSError("no file at all")
+
+
+@pytest.mark.parametrize("stream", [None, _NoFile()])
+def test_without_a_standard_output_nothing_is_written_to_its_number(
+    stream: object, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", stream)
+    with open_logs(level="info", log_format="json", folder=tmp_path):
+        structlog.get_logger().info("downloaded")
+    (file,) = tmp_path.iterdir()
+    assert json.loads(file.read_text())["event"] == "downloaded"
+    assert capfd.readouterr() == ("", "")

@@ -49,7 +49,7 @@ def test_port_in_use_stops_the_start(zipapp: Path, unpacked: Path, tmp_path: Pat
         port = other.getsockname()[1]
         done = start(zipapp, unpacked, tmp_path, JULIA_PKG_SERVER=f"127.0.0.1:{port}", PKGSERVER_LOG_FORMAT="json")
     assert done.returncode == 1
-    assert str(port) in json.loads(done.stderr.splitlines()[-1])["reason"]
+    assert str(port) in json.loads(done.stdout.splitlines()[-1])["reason"]
 
 
 def test_server_with_nothing_upstream_starts_says_so_once_and_tells_why_it_is_not_ready(
@@ -75,6 +75,41 @@ def test_server_with_nothing_upstream_starts_says_so_once_and_tells_why_it_is_no
     assert len(told) == 1, "one line for one server, however many flavors and turns"
 
 
+def test_log_is_in_its_file_too_and_signals_ask_for_a_new_one_and_for_a_report(
+    zipapp: Path, unpacked: Path, tmp_path: Path
+) -> None:
+    with storage_server(build_sample()) as (upstream, _):
+        settings = {"SHIV_ROOT": str(unpacked), "JULIA_PKG_SERVER_STORAGE_SERVERS": upstream}
+        with running_zipapp(tmp_path, settings) as server:
+            output = server.process.stdout
+            assert output is not None
+            logs = tmp_path / "store" / "logs"
+            while not (files := list(logs.glob("*-pkgserver.log"))):
+                pass
+            files[0].rename(logs / "moved")
+            server.process.send_signal(signal.SIGHUP)
+            while '"log opened anew"' not in output.readline():
+                pass
+            server.process.send_signal(signal.SIGUSR1)
+            while '"task"' not in output.readline():
+                pass
+    printed = (tmp_path / "log").read_text()
+    assert '"serving"' in (logs / "moved").read_text()
+    anew = "".join(file.read_text() for file in logs.glob("*-pkgserver.log"))
+    assert '"stopping"' in anew
+    assert anew.splitlines()[-1] == printed.splitlines()[-1]
+
+
+def test_log_folder_that_cannot_be_used_stops_nothing(zipapp: Path, unpacked: Path, tmp_path: Path) -> None:
+    settings = {"SHIV_ROOT": str(unpacked), "JULIA_PKG_SERVER_LOGS_DIR": "/dev/null/logs"}
+    with running_zipapp(tmp_path, settings) as server:
+        client = Client(server.url)
+        assert client.ask("/healthz")[0] == 200
+        client.close()
+    log = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line["to"] for line in log if line["event"] == "the log cannot be written"] == ["/dev/null/logs"]
+
+
 def test_second_signal_ends_at_once(zipapp: Path, unpacked: Path, tmp_path: Path) -> None:
     settings = {"SHIV_ROOT": str(unpacked), "PKGSERVER_GRACEFUL_SECONDS": "60", "PKGSERVER_DRAIN_SECONDS": "60"}
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -85,8 +120,8 @@ def test_second_signal_ends_at_once(zipapp: Path, unpacked: Path, tmp_path: Path
                 client.sendall(f"GET {UNKNOWN} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
                 silent.accept()[0].close()
                 server.process.send_signal(signal.SIGTERM)
-                assert server.process.stderr is not None
-                while '"stopping"' not in server.process.stderr.readline():
+                assert server.process.stdout is not None
+                while '"stopping"' not in server.process.stdout.readline():
                     pass
                 server.process.send_signal(signal.SIGINT)
                 assert server.process.wait(timeout=10) == 130

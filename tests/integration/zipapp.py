@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_END_SECONDS = 30
 PYZ = Path(__file__).parents[2] / "dist" / "pkgserver.pyz"
 
 
@@ -42,11 +44,11 @@ def running_zipapp(
         **environment,
     }
     command = [python, str(PYZ)]
-    with subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True, cwd=folder) as process:
-        assert process.stderr is not None
+    with subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
+        assert process.stdout is not None
         try:
             lines = []
-            for line in process.stderr:
+            for line in process.stdout:
                 lines.append(line)
                 if '"serving"' in line:
                     break
@@ -54,6 +56,10 @@ def running_zipapp(
             yield RunningZipapp(json.loads(lines[-1])["url"], process)
         finally:
             process.terminate()
-            _, log = process.communicate(timeout=30)
+            last_resort = threading.Timer(_END_SECONDS, process.kill)
+            last_resort.start()
+            log = process.stdout.read()  # `communicate` would leave out what is buffered already
+            process.wait()
+            last_resort.cancel()
             (folder / "log").write_text("".join(lines) + log)
     assert process.returncode == exit_code, log

@@ -79,7 +79,7 @@ class ServerProcess:
             "SHIV_ROOT": str(PYZ.parents[1] / "build" / "unpacked"),
             "PATH": os.environ["PATH"],
         }
-        open_process = partial(trio.lowlevel.open_process, stderr=subprocess.PIPE, env=environment, cwd=self.log.parent)
+        open_process = partial(trio.lowlevel.open_process, stdout=subprocess.PIPE, env=environment, cwd=self.log.parent)
         self._process = await open_process([sys.executable, str(PYZ)])
         self._nursery.start_soon(self._follow, self._process)
         with trio.fail_after(_START_SECONDS):
@@ -111,10 +111,10 @@ class ServerProcess:
 
     async def _follow(self, process: trio.Process) -> None:
         """Copy the log to its file, and look what it says, until the process ends."""
-        assert process.stderr is not None
+        assert process.stdout is not None
         unfinished = b""
         with self.log.open("ab") as log:
-            async for piece in process.stderr:
+            async for piece in process.stdout:
                 log.write(piece)
                 log.flush()
                 *lines, unfinished = (unfinished + piece).split(b"\n")

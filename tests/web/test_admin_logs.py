@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,7 +43,7 @@ async def site(serve: Serve, sample: Sample) -> Site:
     site = await serve(
         files=sample.files, PKGSERVER_GRACEFUL_SECONDS="60", JULIA_PKG_SERVER_ADMIN_TOKEN_SHA256=TOKEN_SHA256
     )
-    configure_logs(level="error", log_format="json", hub=site.running.hub)
+    configure_logs(partial(print, end="", file=sys.stderr), level="error", log_format="json", hub=site.running.hub)
     return site
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 import structlog
 from tests.conftest import require
+from tests.web.site import until
 from tests.web.tarball import build_tarball
 
+from pkgserver_trio.log_folder import LogFolder
+from pkgserver_trio.log_names import log_name
+from pkgserver_trio.log_outlet import Outlet
 from pkgserver_trio.logs import configure_logs
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
     from tests.web.site import Serve, Site
 
 MB = 1_000_000
-FIRST, SECOND, LARGE = build_tarball(MB), build_tarball(MB + 1), build_tarball(3 * MB)
+FIRST, LARGE = build_tarball(MB), build_tarball(3 * MB)
+SECOND = build_tarball(MB - 100_000)  # the log takes some of what FIRST leaves
 FILES = {made.path: made.body for made in (FIRST, SECOND, LARGE)}
 
 
@@ -44,14 +48,13 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def log(disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Write the log, line by line, to a file on the disk."""
-    path = disk / "log"
-    with path.open("a", buffering=1) as stream:
-        monkeypatch.setattr(sys, "stderr", stream)
-        configure_logs(level="info", log_format="json")
-        yield path
-        structlog.reset_defaults()
+def log(disk: Path) -> Iterator[Path]:
+    """Write the log to a file on the disk."""
+    outlet = Outlet(LogFolder(disk, wall=lambda: 0))
+    configure_logs(outlet.put, level="info", log_format="json")
+    yield disk / log_name(0)
+    structlog.reset_defaults()
+    outlet.close()
 
 
 def fill(ballast: Path, *, but_for: int = 0) -> None:
@@ -106,7 +109,8 @@ async def test_a_full_disk_refuses_what_does_not_fit_and_nothing_else(serve: Ser
     for hit in (False, True):
         await assert_whole(site, LARGE.path, hit=hit)
     assert site.cached == {SECOND.path, LARGE.path}
-    assert f'"resource": "{LARGE.path[1:]}"' in logged(log)
+    await until(lambda: f'"resource": "{LARGE.path[1:]}"' in logged(log))
+    await until(lambda: '"log lines were lost"' in logged(log))
 
 
 async def test_a_disk_that_fills_up_breaks_the_answer_off_and_keeps_nothing_of_it(serve: Serve, disk: Path) -> None:

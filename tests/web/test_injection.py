@@ -67,13 +67,12 @@ def assert_harmless_log(log: str, log_format: str) -> None:
         Behaviour(body=b"x", headers={"x": "a\n\n2026-01-01 00:00:00 [error] forged"}),
     ],
 )
-async def test_what_a_storage_server_says_is_shown_escaped(
-    serve: Serve, behaviour: Behaviour, log_format: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_what_a_storage_server_says_is_shown_escaped(serve: Serve, behaviour: Behaviour, log_format: str) -> None:
     def script(request: Request) -> Behaviour:
         return behaviour
 
-    configure_logs(level="debug", log_format=log_format)
+    written: list[str] = []
+    configure_logs(written.append, level="debug", log_format=log_format)
     site = await serve(script=script)
     for path in (PATH, "/readyz", f"{PATH}/name"):
         answer = await site.client.get(path)
@@ -82,14 +81,13 @@ async def test_what_a_storage_server_says_is_shown_escaped(
         for value in answer.headers.values():
             assert_harmless(value)
         assert path == "/readyz" or answer.text.count("\n") == 1
-    assert_harmless_log(capsys.readouterr().err, log_format)
+    assert_harmless_log("".join(written), log_format)
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-async def test_what_a_client_says_is_shown_escaped_or_not_at_all(
-    serve: Serve, log_format: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    configure_logs(level="debug", log_format=log_format)
+async def test_what_a_client_says_is_shown_escaped_or_not_at_all(serve: Serve, log_format: str) -> None:
+    written: list[str] = []
+    configure_logs(written.append, level="debug", log_format=log_format)
     site = await serve()
     forged = "%0d%0aSet-Cookie:%20forged=1"
     lines = (f"X-Request-Id: {EVIL}", f"X-Forwarded-For: {EVIL}", f"Range: {EVIL}", f"If-None-Match: {EVIL}")
@@ -101,21 +99,20 @@ async def test_what_a_client_says_is_shown_escaped_or_not_at_all(
         assert answer.startswith(b"HTTP/1.1 ")
         assert b"forged" not in answer
         assert_harmless(answer.decode("latin-1").replace("\r\n", "\n"))
-    assert_harmless_log(capsys.readouterr().err, log_format)
+    assert_harmless_log("".join(written), log_format)
 
 
-async def test_a_path_that_is_logged_is_logged_escaped(
-    serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_path_that_is_logged_is_logged_escaped(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: str) -> None:
         raise ValueError(f"{path}\x1b[31m\n2026-01-01 00:00:00 [error] forged")
 
-    configure_logs(level="debug", log_format="text")
+    written: list[str] = []
+    configure_logs(written.append, level="debug", log_format="text")
     monkeypatch.setattr("pkgserver_trio.web.app.Resource.parse", fail)
     site = await serve()
     answer = await site.client.get("/x")
     assert (answer.status_code, answer.text) == (500, "internal error\n")
-    log = capsys.readouterr().err
+    log = "".join(written)
     assert "ValueError" in log
     assert_harmless_log(log, "text")
 

@@ -12,7 +12,7 @@ import trio
 from pkgserver_trio.demo.check import check_all
 from pkgserver_trio.demo.sample import GENERAL_UUID, build_sample
 from pkgserver_trio.demo.storage_server import storage_server
-from pkgserver_trio.logs import configure_logs
+from pkgserver_trio.logs import open_logs
 from pkgserver_trio.main import listening, url_of
 from pkgserver_trio.main import run as run_server
 from pkgserver_trio.process import run_until_signal
@@ -39,8 +39,8 @@ never use it with your real depot, only with a throw-away one as above. Ctrl-C e
 
 def run(*, check: bool, port: int | None) -> int:
     """Serve the sample until a signal comes; with `check`, fetch all of it once instead. Return the exit code."""
-    configure_logs(level="warning" if check else "info", log_format="text")
-    with tempfile.TemporaryDirectory(prefix="pkgserver-demo-") as root:
+    level = "warning" if check else "info"
+    with open_logs(level=level, log_format="text"), tempfile.TemporaryDirectory(prefix="pkgserver-demo-") as root:
         return run_until_signal(partial(_run, root, check, port))
 
 

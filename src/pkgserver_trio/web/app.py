@@ -67,6 +67,7 @@ class PackageServer(QuartTrio):
         assert request_context is not None  # noqa: S101 # Quart's own signature allows it, Quart-Trio always gives it
         request = cast("Request", request_context.request)
         request.peer = peer_of((request.scope["client"] or [None])[0], request.scope["headers"], self._trusted_proxies)
+        request.line.peer = request.peer
         path = _origin_form(request.scope["raw_path"].decode("latin-1"))
         answer = self._find(path)
         return answers.not_found() if answer is None else await answer(request)

@@ -15,11 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import h11
+import structlog
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import events
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 
+from pkgserver_trio.web.connection import name_request
 from pkgserver_trio.web.request_limits import MAX_BODY_BYTES, refusal_of, refusal_of_unfinished, write_refusal
 
 
@@ -39,8 +41,17 @@ class Http1Protocol(H11Protocol):
         """Answer the request, or what there is of it, with an error, and close."""
         await self.send(Updated(idle=False))
         with_body = self._request is None or self._request.method != b"HEAD"
-        await self.send(RawData(write_refusal(status, self.config.response_headers("h11"), with_body=with_body)))
+        name = name_request(self._request.headers if self._request else ())
+        self._tell_of_refusal(status)
+        headers = [*self.config.response_headers("h11"), name]
+        await self.send(RawData(write_refusal(status, headers, with_body=with_body)))
         await self.send(Closed())
+
+    def _tell_of_refusal(self, status: int) -> None:
+        begun = self._request
+        method, path = (begun.method.decode("ascii"), begun.target.decode("ascii")) if begun else ("", "")
+        peer = (self.client or [""])[0]
+        structlog.get_logger().info("request refused", method=method, path=path, status=status, peer=peer)
 
     async def stream_send(self, event: events.Event) -> None:
         """Send part of an answer; while the server stops, each is the last on its connection."""

@@ -78,6 +78,7 @@ def _ranged(headers: dict[str, str], size: int, text: str | None) -> Plan:
 
 async def get_resource(library: Library, resource: Resource, request: Request) -> TrioResponse:
     """Answer GET, and count it."""
+    request.line.cache = Outcome.MISS.value
     try:
         answer, outcome = await _get(library, resource, request)
     except ResourceUnavailableError as error:
@@ -96,6 +97,8 @@ async def _get(library: Library, resource: Resource, request: Request) -> tuple[
     while True:
         source = await library.obtain(resource, peer=request.peer)
         outcome = outcome or _outcome(source)  # of the first look: a second one may join the flight that this began
+        request.line.cache = outcome.value
+        request.line.flight = source.flight if isinstance(source, FlightReader) else None
         request.belongings.callback(source.close)
         plan = _plan(request, source)
         if isinstance(source, FlightReader) and _needs_the_whole(request, source, plan):
@@ -122,10 +125,12 @@ def _outcome(source: StoredFile | FlightReader) -> Outcome:
 async def head_resource(library: Library, resource: Resource, request: Request) -> TrioResponse:
     """Answer HEAD: what GET would say, as far as that is known without a download."""
     library.statistics.count_head(resource)
+    request.line.cache = "miss"
     try:
         seen = await library.sight(resource, peer=request.peer)
     except ResourceUnavailableError as error:
         return answers.unavailable(error)
+    request.line.cache = "hit" if seen.cached else "miss"
     plan = plan_answer(request, seen.size_bytes, seen.mtime_seconds, miss=not seen.cached)
     return answers.bodiless(plan.status, plan.headers)
 
