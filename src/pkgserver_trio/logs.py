@@ -105,6 +105,7 @@ def _configure_libraries(
 ) -> None:
     """Have what libraries log made and sent in the same way."""
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processor=renderer))
+    handler.setLevel(threshold)  # whatever level a library gives its own logger
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(threshold, logging.WARNING))  # the libraries' own chatter says nothing that ours does not
