@@ -27,6 +27,7 @@ from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.library import Library
+from pkgserver_trio.names import own_names
 from pkgserver_trio.origin_check import Origins, open_origins
 from pkgserver_trio.publication import Following
 from pkgserver_trio.registries import Registries
@@ -97,6 +98,7 @@ async def run(
             async with (
                 open_storage_servers(settings, transport=transport) as servers,
                 open_origins(settings, transport=transport) as origins,
+                own_names(),
             ):
                 parts = _Parts(settings, ownership, servers, origins, verified, listeners)
                 await _run_tree(parts, stopping, task_status)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from tests.lofts import Loft, Reading
     from trio.testing import MockClock
 
-    from pkgserver_trio.tree_hash import TreeHasher, TreeHashes
+    from pkgserver_trio.hashing import FileHasher
+    from pkgserver_trio.tree_hash import TreeHashes
 
 WANTED = tarball("wanted", 40_000)
 BODY = WANTED.body
@@ -42,7 +43,7 @@ class GatedHashing(Hashing):
         super().__init__(AMPLE)
         self.gate = trio.Event()
 
-    async def finish(self, hasher: TreeHasher) -> TreeHashes:
+    async def finish(self, hasher: FileHasher) -> TreeHashes:
         hashes = await super().finish(hasher)
         await self.gate.wait()
         return hashes

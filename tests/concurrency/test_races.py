@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from tests.fakes import Request
     from trio.testing import MockClock
 
-    from pkgserver_trio.tree_hash import TreeHasher
+    from pkgserver_trio.hashing import FileHasher
+
 
 WANTED = tarball("wanted", 40_000)
 BODY, SIZE = WANTED.body, WANTED.size
@@ -99,14 +100,13 @@ class CuttingHashing(Hashing):
         super().__init__(AMPLE)
         self.progress, self.kept = progress, kept
 
-    async def feed(self, hasher: TreeHasher, file: OpenFile, offset: int, stop: int) -> int:
-        came = await super().feed(hasher, file, offset, stop)
+    async def visit(self, hasher: FileHasher, stop: int) -> None:
+        await super().visit(hasher, stop)
         if not self.progress.state.cuts:
             self.progress.cut(self.kept)
             self.progress.reach(SIZE)
             self.progress.arrive()
             raise TarballError("what was cut")
-        return came
 
 
 @pytest.mark.parametrize("kept", [0, HALF])
@@ -190,11 +190,11 @@ async def test_two_copies_one_right_after_the_other_have_different_times(
 async def test_a_disk_that_fails_beneath_the_hasher_has_its_name_and_is_told(
     tmp_path: Path, no_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(*_: object) -> int:
+    async def fail(*_: object) -> None:
         raise OSError(errno.EIO, "input/output error")
 
     hashing = Hashing(AMPLE)
-    monkeypatch.setattr(hashing, "feed", fail)
+    monkeypatch.setattr(hashing, "visit", fail)
     with capture_logs() as lines:
         async with open_loft(
             tmp_path, {"one.invalid": FakeTransport({WANTED.path: BODY})}, LoftPlan(hashing=hashing)

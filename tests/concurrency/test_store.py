@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from tests.lofts import Loft
 
-    from pkgserver_trio.tree_hash import TreeHasher, TreeHashes
+    from pkgserver_trio.hashing import FileHasher
+    from pkgserver_trio.tree_hash import TreeHashes
 
 WANTED = tarball("wanted", 4000)
 PIECES = Behaviour(body=WANTED.body, pieces=Pieces(size=1000))
@@ -51,7 +52,7 @@ class NotingHashing(Hashing):
         super().__init__(AMPLE)
         self._disk = disk
 
-    async def finish(self, hasher: TreeHasher) -> TreeHashes:
+    async def finish(self, hasher: FileHasher) -> TreeHashes:
         hashes = await super().finish(hasher)
         self._disk.calls.append("verified")
         return hashes
