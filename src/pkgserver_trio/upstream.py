@@ -15,7 +15,7 @@ from pkgserver_trio.credentials import masked
 from pkgserver_trio.errors import AbsentError, BrokenError, SilentError
 from pkgserver_trio.http_client import http_client, raw_body, trust
 from pkgserver_trio.inflate import TarballError
-from pkgserver_trio.reception import Decoded, Pieces
+from pkgserver_trio.reception import LEAST_BYTES, Decoded, Pieces
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
 
 if TYPE_CHECKING:
@@ -114,11 +114,14 @@ class StorageServer:
         return True
 
     @asynccontextmanager
-    async def open_body(self, path: str, *, rest: Rest | None = None, patience: float = 1) -> AsyncIterator[Body]:
+    async def open_body(
+        self, path: str, *, rest: Rest | None = None, patience: float = 1, least_bytes: int = LEAST_BYTES
+    ) -> AsyncIterator[Body]:
         """GET `path`, or the `rest` of it. Raises AbsentError, SilentError, BrokenError.
 
-        There is no limit on the whole transfer, only on silence: `patience` times what is configured. The wait for the
-        head includes connecting, since a probe has just connected. A server need not honour `rest`: see `Body.start`.
+        There is no limit on the whole transfer, only on silence: `patience` times what is configured; less than
+        `least_bytes` in that time is as good as silence. The wait for the head includes connecting, since a probe has
+        just connected. A server need not honour `rest`: see `Body.start`.
         """
         headers = {} if rest is None else {"Range": f"bytes={rest.start}-", "If-Range": rest.etag}
         with self._failures(), self._deadline(patience * self._patience.head_seconds) as deadline:
@@ -126,7 +129,7 @@ class StorageServer:
                 deadline.deadline = float("inf")
                 head, start = self._check_head(response, rest)
                 async with raw_body(response) as raw:
-                    pieces = Pieces(raw, patience * self._patience.body_seconds)
+                    pieces = Pieces(raw, patience * self._patience.body_seconds, least_bytes)
                     if _is_coded(response) and await pieces.is_gzip_twice():
                         yield Body(Head(None), start, Decoded(pieces))
                     else:
