@@ -15,7 +15,6 @@ from tests.lofts import LoftPlan, open_loft, read_on, tarball
 from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
-from pkgserver_trio.admission import turn
 from pkgserver_trio.errors import BrokenOffError, NotFoundError, StorageFailedError, UpstreamFailedError
 from pkgserver_trio.flight import FlightReader
 from pkgserver_trio.hashing import Follower, Hashing
@@ -129,7 +128,7 @@ async def test_a_piece_that_is_looked_at_after_its_time_is_no_defect(autojump_cl
         yield b"x"
         await trio.sleep(1)
 
-    pieces = Received(late(), 5)
+    pieces = Received(late(), 5, 256)
     assert await anext(pieces) == b"x"
     with pytest.raises(trio.TooSlowError):
         await anext(pieces)
@@ -145,8 +144,8 @@ async def test_a_hand_over_waits_for_nobodys_probes(tmp_path: Path, autojump_clo
     async with open_loft(tmp_path, {"one.invalid": broken, "two.invalid": slow}) as loft, AsyncExitStack() as flood:
         reader = await loft.library.obtain(WANTED.resource)
         turns = loft.downloads._probes._turns
-        for _ in range(int(turns.total_tokens)):
-            await flood.enter_async_context(turn(turns, trio.current_time() + 1))
+        for number in range(int(turns.total.total_tokens)):
+            await flood.enter_async_context(turns.take(f"peer {number}", trio.current_time() + 1))
         reading = await read_on(reader)
         assert trio.current_time() < 6
     assert reading.body == BODY

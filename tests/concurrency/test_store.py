@@ -65,7 +65,7 @@ async def test_a_commit_is_durable_before_it_is_visible_and_verified_before_both
     plan = LoftPlan(disk=disk, hashing=NotingHashing(disk))
     async with open_loft(tmp_path, {"one.invalid": upstream()}, plan) as loft:
         await loft.library.hold(WANTED.resource)
-    assert disk.steps == ["create", "free_bytes", "write", "verified", *COMMIT]
+    assert disk.steps == ["create", "free_bytes", "write", "free_bytes", "write", "verified", *COMMIT]
 
 
 async def test_a_commit_keeps_the_time_that_the_flight_told_its_readers(tmp_path: Path, no_threads: None) -> None:
