@@ -72,7 +72,8 @@ def test_server_with_nothing_upstream_starts_says_so_once_and_tells_why_it_is_no
     assert json.loads(body)["registries"]["eager"]["storage_servers"][nowhere]["error"] == "status 404"
     log = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     told = [line for line in log if line["event"] == "storage server gives no registries"]
-    assert len(told) == 1, "one line for one server, however many flavors and turns"
+    assert {line["flavor"] for line in told} == {"eager", "conservative"}
+    assert len(told) == 2, "one line for each list of a server, however many turns"
 
 
 def test_second_signal_ends_at_once(zipapp: Path, unpacked: Path, tmp_path: Path) -> None:
