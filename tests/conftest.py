@@ -10,12 +10,12 @@ import pytest
 def require(part: str, *, available: bool, how_to_get: str) -> None:
     """Skip the test when `part` is missing, or fail it when this machine promised to have `part`.
 
-    `PKGSERVER_TEST_REQUIRE` holds the promised parts (`julia,nginx,python3.13`): continuous integration sets it, so
+    `REQUIRED_TEST_PARTS` holds the promised parts (`julia,nginx,python3.13`): continuous integration sets it, so
     that a part lost there turns the run red instead of quietly testing less.
     """
     if available:
         return
     message = f"{part} is missing; to get it: {how_to_get}"
-    if part in os.environ.get("PKGSERVER_TEST_REQUIRE", "").split(","):
+    if part in os.environ.get("REQUIRED_TEST_PARTS", "").split(","):
         pytest.fail(message, pytrace=False)
     pytest.skip(message)

@@ -6,7 +6,7 @@ A flood of names that nobody has must not keep out who wants something that is t
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,7 +14,7 @@ import trio
 from pkgserver_trio.errors import PeerOverBoundError, QueueFullError, ShuttingDownError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 #: What may wait for a storage server to begin to deliver.
 MAX_WAITING = 1024
@@ -62,14 +62,49 @@ class Admission:
         self._is_closed = True
 
 
+class Turns:
+    """A number of turns at something costly, of which one peer has a part at most: the others always come to theirs.
+
+    This server's own needs (an empty peer) are few and urgent, and take no turn.
+    """
+
+    def __init__(self, total: int, each: int) -> None:
+        self.total = trio.CapacityLimiter(total)
+        self._each = each
+        self._shares: dict[str, trio.CapacityLimiter] = {}
+
+    @asynccontextmanager
+    async def take(self, peer: str, deadline: float) -> AsyncIterator[None]:
+        """Hold a turn while inside. Raises PeerOverBoundError, QueueFullError when there is none by `deadline`."""
+        if not peer:
+            yield
+            return
+        over = PeerOverBoundError(f"{peer} has {self._each} downloads running already")
+        full = QueueFullError("too many downloads are running")
+        # The own share first: what waits for it keeps nobody else from the rest.
+        with self._share_of(peer) as share:
+            async with _turn(share, deadline, over), _turn(self.total, deadline, full):
+                yield
+
+    @contextmanager
+    def _share_of(self, peer: str) -> Iterator[trio.CapacityLimiter]:
+        share = self._shares.setdefault(peer, trio.CapacityLimiter(self._each))
+        try:
+            yield share
+        finally:
+            state = share.statistics()
+            if not state.borrowed_tokens and not state.tasks_waiting:
+                self._shares.pop(peer, None)
+
+
 @asynccontextmanager
-async def turn(limiter: trio.CapacityLimiter, deadline: float) -> AsyncIterator[None]:
-    """Hold one of the limiter's tokens while inside. Raises QueueFullError when none is free by `deadline`."""
+async def _turn(limiter: trio.CapacityLimiter, deadline: float, refusal: Exception) -> AsyncIterator[None]:
+    """Hold one of the limiter's tokens while inside. Raises `refusal` when none is free by `deadline`."""
     borrower = object()
     with trio.move_on_at(deadline) as waiting:
         await limiter.acquire_on_behalf_of(borrower)
     if waiting.cancelled_caught:
-        raise QueueFullError("too many downloads are running")
+        raise refusal
     try:
         yield
     finally:

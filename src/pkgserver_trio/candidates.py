@@ -36,19 +36,23 @@ class Candidates:
 
     def pick(self, now: float) -> list[StorageServer]:
         """Return whom to ask now, all at once; nobody when all have failed."""
+        if first := self._first(now):
+            return first
         left = [server for server, chances in self._chances.items() if chances]
-        awake = [server for server in left if not server.backoff.is_resting(now)]
-        if awake:
-            most = max(self._chances[server] for server in awake)
-            return [server for server in awake if self._chances[server] == most]
         if not left or self._roused or any(isinstance(failure, AbsentError) for failure in self.failures):
             return []
         self._roused = True
         return [min(left, key=lambda server: server.backoff.rests_until)]
 
-    def is_last_chance(self, server: StorageServer) -> bool:
-        """Tell whether the server is not asked again if it fails now."""
-        return self._chances[server] == 1
+    def _first(self, now: float) -> list[StorageServer]:
+        """Return those that do not rest and have most chances left."""
+        awake = [server for server, chances in self._chances.items() if chances and not server.backoff.is_resting(now)]
+        most = max((self._chances[server] for server in awake), default=0)
+        return [server for server in awake if self._chances[server] == most]
+
+    def is_last(self, server: StorageServer, now: float) -> bool:
+        """Tell whether nobody is left who was not given his time before, or the server is not asked again."""
+        return self._chances[server] == 1 or not set(self._first(now)) - {server}
 
     def note(self, server: StorageServer, failure: UpstreamError, now: float, *, may_retry: bool = False) -> None:
         """Note a failure, here and in the server's record."""

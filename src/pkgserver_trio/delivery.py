@@ -8,7 +8,7 @@ import trio
 
 from pkgserver_trio.errors import CorruptError, SilentError, UpstreamError, most_telling
 from pkgserver_trio.hashing import Follower
-from pkgserver_trio.probes import find_next
+from pkgserver_trio.reception import BRISK_BYTES, LEAST_BYTES
 from pkgserver_trio.reservation import disk_errors_are_unavailability
 from pkgserver_trio.transfer import Transfer
 from pkgserver_trio.tree_hash import TarballError
@@ -50,30 +50,35 @@ class Delivery:
             self._patience = _HURRIED
 
     async def run(self, server: StorageServer, candidates: Candidates) -> StorageServer:
-        """Take it from `server`, else from the other candidates; return who delivered.
+        """Take it from `server`, else from the other candidates in turn; return who delivered.
 
+        Nobody is probed again: readers would feel the wait for that, and then the same wait for the copy.
         Raises ResourceUnavailableError.
         """
         while not await self._try(server, candidates):
-            server, _ = await find_next(self._resource, candidates)
+            picked = candidates.pick(trio.current_time())
+            if not picked:
+                raise candidates.verdict(self._resource.name)
+            server = picked[0]
         return server
 
     async def _try(self, server: StorageServer, candidates: Candidates) -> bool:
         transfer = Transfer(server, self._reservation, self._progress, self._on_cut)
         written = self._progress.state.written_bytes
-        if candidates.is_last_chance(server):
+        is_last = candidates.is_last(server, trio.current_time())
+        if is_last:
             self._patience = 1.0  # who can deliver only so is not given up for a silence of others
+        least_bytes = LEAST_BYTES if is_last else BRISK_BYTES
         hurried = self._patience < 1
         self._flight.server = server.name
         self._progress.hand_over()
         try:
-            await self._transfer(transfer, server)
+            await self._transfer(transfer, server, least_bytes)
         except UpstreamError as failure:
             if self._progress.state.written_bytes > written:
                 self._patience = 1.0
             silent = isinstance(failure, SilentError)
-            if silent:
-                self._patience /= 2
+            self._patience /= 2 if silent else 1
             began_well = transfer.has_brought_bytes and not isinstance(failure, CorruptError)
             may_retry = began_well or (silent and hurried)
             candidates.note(server, failure, trio.current_time(), may_retry=may_retry)
@@ -83,18 +88,18 @@ class Delivery:
         server.backoff.succeed()
         return True
 
-    async def _transfer(self, transfer: Transfer, server: StorageServer) -> None:
+    async def _transfer(self, transfer: Transfer, server: StorageServer, least_bytes: int) -> None:
         """Stream one server's copy to disk, and verify it. Raises UpstreamError, ResourceUnavailableError."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._receive, transfer)
+                nursery.start_soon(self._receive, transfer, least_bytes)
                 nursery.start_soon(self._verify, server)
         except BaseExceptionGroup as group:
             raise most_telling(group) from None
         self._progress.verify()
 
-    async def _receive(self, transfer: Transfer) -> None:
-        await transfer.run(patience=self._patience)
+    async def _receive(self, transfer: Transfer, least_bytes: int) -> None:
+        await transfer.run(patience=self._patience, least_bytes=least_bytes)
 
     async def _verify(self, server: StorageServer) -> None:
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from pkgserver_trio.admission import TURN_SECONDS, Admission, turn
+from pkgserver_trio.admission import TURN_SECONDS, Admission, Turns
 from pkgserver_trio.candidates import Candidates
 from pkgserver_trio.coalesce import Coalescer, Errand
 from pkgserver_trio.delivery import Delivery
@@ -57,7 +57,7 @@ class Downloads:
         self._probes = Probes()
         self._admission = admission or Admission()
         self._negative_seconds = negative_seconds
-        self._turns = trio.CapacityLimiter(max_downloads)
+        self._turns = Turns(max_downloads, max(max_downloads // 2, 1))
         self._mtimes: dict[Resource, int] = {}  # the last of each
         self._first_mtime = int(time.time()) + 1
         self.forget_refusals()
@@ -108,7 +108,7 @@ class Downloads:
     async def _find(self, refusals: _Refusals, resource: Resource, peer: str) -> Head:
         try:
             deadline = trio.current_time() + TURN_SECONDS
-            _, head = await self._probes.find(resource, Candidates(self.servers), deadline)
+            _, head = await self._probes.find(resource, Candidates(self.servers), peer, deadline)
         except ResourceUnavailableError as error:
             self._refuse(refusals, resource, error)
             raise
@@ -144,8 +144,9 @@ class Downloads:
         began = trio.current_time()
         async with AsyncExitStack() as stack:
             try:
-                server, _ = await self._probes.find(flight.resource, candidates, began + TURN_SECONDS)
-                await stack.enter_async_context(turn(self._turns, began + TURN_SECONDS))
+                deadline = began + TURN_SECONDS
+                server, _ = await self._probes.find(flight.resource, candidates, flight.peer, deadline)
+                await stack.enter_async_context(self._turns.take(flight.peer, deadline))
             finally:
                 self._admission.leave(flight.peer)
             reservation = stack.enter_context(self._store.reserve(flight.resource))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 MAX_REDIRECTS = 5
+#: Idle connections of one client.
+_MAX_KEPT = 32
 #: No proxy stands between this machine and itself, whatever HTTP_PROXY says.
 _LOCAL = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 
@@ -35,9 +37,9 @@ def trust(ca_file: str | None) -> ssl.SSLContext:
 
 
 def http_client(
-    timeout: httpx.Timeout, tls: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None
+    timeout: httpx.Timeout, tls: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None, *, keep: int = _MAX_KEPT
 ) -> httpx.AsyncClient:
-    """Return a client, to be closed; `transport` replaces the network in tests."""
+    """Return a client, to be closed, that keeps `keep` connections; `transport` replaces the network in tests."""
     return httpx.AsyncClient(
         transport=transport,
         verify=tls,
@@ -46,7 +48,7 @@ def http_client(
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
         timeout=timeout,
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=30),
         event_hooks={"request": [_name_the_request], "response": [_refuse_downgrade]},
     )
 

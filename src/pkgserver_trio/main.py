@@ -22,6 +22,7 @@ from pkgserver_trio.building import build_app, build_library, build_registries, 
 from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.log_hub import LogHub
+from pkgserver_trio.names import own_names
 from pkgserver_trio.opening import StartError, empty, find_hit_logs, make_folders, open_verified
 from pkgserver_trio.origin_check import Origins, open_origins
 from pkgserver_trio.store_lock import owned
@@ -95,6 +96,7 @@ async def run(
             async with (
                 open_storage_servers(settings, transport=transport) as servers,
                 open_origins(settings, transport=transport) as origins,
+                own_names(),
             ):
                 parts = _Parts(settings, ownership, servers, origins, verified, listeners, hub or LogHub(), last_resort)
                 await _run_tree(parts, stopping, task_status)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from pkgserver_trio.admission import turn
+from pkgserver_trio.admission import Turns
 from pkgserver_trio.errors import UpstreamError
 
 if TYPE_CHECKING:
@@ -18,35 +18,30 @@ if TYPE_CHECKING:
     from pkgserver_trio.resource import Resource
     from pkgserver_trio.upstream import Head, StorageServer
 
-#: Races at one time.
+#: Races at one time, in all and for one peer.
 _MAX_RACES = 64
+_MAX_RACES_EACH = _MAX_RACES // 4
 
 
 class Probes:
     """The races that are under way."""
 
     def __init__(self) -> None:
-        self._turns = trio.CapacityLimiter(_MAX_RACES)
+        self._turns = Turns(_MAX_RACES, _MAX_RACES_EACH)
 
-    async def find(self, resource: Resource, candidates: Candidates, deadline: float) -> tuple[StorageServer, Head]:
+    async def find(
+        self, resource: Resource, candidates: Candidates, peer: str, deadline: float
+    ) -> tuple[StorageServer, Head]:
         """Return the first candidate that says it has the resource, and what it says of it.
 
-        Raises ResourceUnavailableError when none does, or when it was nobody's turn by `deadline`.
+        Raises ResourceUnavailableError when none does, or when it was not the turn of `peer` by `deadline`.
         """
-        async with turn(self._turns, deadline):
-            return await find_next(resource, candidates)
-
-
-async def find_next(resource: Resource, candidates: Candidates) -> tuple[StorageServer, Head]:
-    """Do what `Probes.find` does, without waiting for a turn: for a download that runs, and is bounded as such.
-
-    Raises ResourceUnavailableError.
-    """
-    while servers := candidates.pick(trio.current_time()):
-        won = await _race(servers, resource, candidates)
-        if won is not None:
-            return won
-    raise candidates.verdict(resource.name)
+        async with self._turns.take(peer, deadline):
+            while servers := candidates.pick(trio.current_time()):
+                won = await _race(servers, resource, candidates)
+                if won is not None:
+                    return won
+        raise candidates.verdict(resource.name)
 
 
 async def _race(

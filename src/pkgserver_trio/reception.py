@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: What has to come within the time that a body may be silent: one that trickles slower is as good as silent.
 LEAST_BYTES = 256
+#: The same while somebody else can be asked: nobody is worth a turn for hours.
+BRISK_BYTES = 4096
 #: How much is looked at to find out a coding: a gzip header without an end would fill the memory.
 MOST_PEEKED_BYTES = 64 * 1024
 
@@ -21,9 +23,10 @@ MOST_PEEKED_BYTES = 64 * 1024
 class Pieces:
     """The pieces of a body. Only the waits for them count as silence, not what is done with them in between."""
 
-    def __init__(self, raw: AsyncIterator[bytes], silence_seconds: float) -> None:
+    def __init__(self, raw: AsyncIterator[bytes], silence_seconds: float, least_bytes: int) -> None:
         self._raw = raw
         self._silence_seconds = self._left_seconds = silence_seconds
+        self._least_bytes = least_bytes
         self._count = 0
         self._peeked = b""
 
@@ -31,7 +34,7 @@ class Pieces:
         return self
 
     async def __anext__(self) -> bytes:
-        """Return the next piece. Raises trio.TooSlowError when less than `LEAST_BYTES` came for too long."""
+        """Return the next piece. Raises trio.TooSlowError when less than `least_bytes` came for too long."""
         piece, self._peeked = self._peeked, b""
         piece = piece or await self._receive()
         if not piece:
@@ -54,7 +57,7 @@ class Pieces:
         # What comes may be looked at late, after its time.
         self._left_seconds = max(self._left_seconds - (trio.current_time() - began), 0)
         self._count += len(piece)
-        if self._count >= LEAST_BYTES:
+        if self._count >= self._least_bytes:
             self._left_seconds, self._count = self._silence_seconds, 0
         return piece
 

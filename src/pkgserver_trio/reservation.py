@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.open_file import OpenFile
     from pkgserver_trio.resource import Resource
+    from pkgserver_trio.space import Space
     from pkgserver_trio.verified import Verified
 
-#: How much a download of unknown size reserves ahead.
+#: How much is reserved ahead at most, and never more than has come: a false size costs no more than what it sends.
 GROWTH_BYTES = 16 * 1024 * 1024
 
 
@@ -37,9 +38,7 @@ class Shelf(Protocol):
     """What a reservation needs of the store that made it."""
 
     verified: Verified
-
-    async def claim(self, reservation: Reservation, size: int) -> bool:
-        """Make `size` bytes in all belong to the reservation, if they can be had. Raises OSError."""
+    space: Space
 
     async def place(self, reservation: Reservation) -> None:
         """Give the sealed file its name. Raises OSError."""
@@ -52,6 +51,8 @@ class Reservation:
         self.resource = resource
         self.path = path
         self.file = file
+        self.promised_bytes = 0
+        """What it may come to take: never less than is reserved."""
         self.reserved_bytes = 0
         self.written_bytes = 0
         self.fits = True
@@ -59,19 +60,29 @@ class Reservation:
         self._placed = False
 
     async def expect(self, size: int) -> None:
-        """Reserve `size` bytes in all. When they cannot be had, the file will be dropped instead of committed."""
+        """Take note of the whole size. When so much cannot be had, the file will be dropped instead of committed."""
         with disk_errors_are_unavailability(self.resource):
-            self.fits = await self._shelf.claim(self, size)
+            self.fits = await self._shelf.space.promise(self, size)
         if not self.fits:
-            self.reserved_bytes = 0
+            self.promised_bytes = self.reserved_bytes = 0
+
+    async def _reserve(self, size: int) -> None:
+        """Reserve `size` bytes, and some for what will come. When they cannot be had, it does not fit."""
+        ahead = size + min(size, GROWTH_BYTES)
+        if size <= self.promised_bytes:
+            ahead = min(ahead, self.promised_bytes)
+        with disk_errors_are_unavailability(self.resource):
+            self.fits = await self._shelf.space.claim(self, ahead)
+            if not self.fits and ahead > size:
+                self.fits = await self._shelf.space.claim(self, size)
+        if not self.fits:
+            self.promised_bytes = self.reserved_bytes = 0
 
     async def write(self, piece: bytes) -> None:
         """Append `piece`. Raises StorageFullError, StorageFailedError."""
         end = self.written_bytes + len(piece)
         if self.fits and end > self.reserved_bytes:
-            await self.expect(end + GROWTH_BYTES)
-            if not self.fits:
-                await self.expect(end)
+            await self._reserve(end)
         with disk_errors_are_unavailability(self.resource):
             await trio.to_thread.run_sync(self.file.disk.write, self.file.fd, piece, self.written_bytes)
         self.written_bytes = end
@@ -102,6 +113,8 @@ class Reservation:
 
         Call it only for content that was verified. Raises StorageFullError, StorageFailedError.
         """
+        if self.fits and self.written_bytes > self.reserved_bytes:  # only the last server's size fits
+            await self._reserve(self.written_bytes)
         if not self.fits:
             return
         with disk_errors_are_unavailability(self.resource):

@@ -10,7 +10,7 @@ import trio
 from pkgserver_trio.resource import Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from pkgserver_trio.cache_files import CacheFiles
     from pkgserver_trio.index import Index
@@ -39,30 +39,55 @@ class Space:
         self.reservations: set[Reservation] = set()
         self.names = trio.Lock()
 
+    async def promise(self, reservation: Reservation, size: int) -> bool:
+        """Keep `size` bytes in all for the reservation, and evict nothing yet; False if they cannot be had.
+
+        What is promised is promised to nobody else. Raises OSError.
+        """
+        async with self.names:
+            size = max(size, reservation.reserved_bytes)
+            if not self._can_have(size - reservation.promised_bytes, await self._free_bytes()):
+                return False
+            reservation.promised_bytes = size
+            return True
+
     async def claim(self, reservation: Reservation, size: int) -> bool:
         """Make `size` bytes in all belong to the reservation, evicting others; False if they cannot.
 
         Nothing is evicted when even all that may be evicted would not make room. Raises OSError.
         """
         async with self.names:
-            excess = await self._excess(size - reservation.reserved_bytes)
-            if excess > self._index.evictable_bytes or not await self._evict(excess):
+            free = await self._free_bytes()
+            promised = max(size, reservation.promised_bytes)
+            if not self._can_have(promised - reservation.promised_bytes, free):
                 return False
-            reservation.reserved_bytes = size
+            kept = [(r.reserved_bytes, r.written_bytes) for r in self.reservations]
+            if not await self._evict(self._excess(kept, size - reservation.reserved_bytes, free)):
+                return False
+            reservation.reserved_bytes, reservation.promised_bytes = size, promised
             return True
 
     async def trim(self) -> None:
         """Evict until the targets hold again, as far as files can be removed. Raises OSError."""
         async with self.names:
-            await self._evict(await self._excess(0))
+            kept = [(r.reserved_bytes, r.written_bytes) for r in self.reservations]
+            await self._evict(self._excess(kept, 0, await self._free_bytes()))
 
-    async def _excess(self, more_bytes: int) -> int:
-        free = await trio.to_thread.run_sync(self._files.disk.free_bytes, self._files.root)
-        unwritten = sum(r.reserved_bytes - min(r.written_bytes, r.reserved_bytes) for r in self.reservations)
+    async def _free_bytes(self) -> int:
+        return await trio.to_thread.run_sync(self._files.disk.free_bytes, self._files.root)
+
+    def _can_have(self, more_bytes: int, free: int) -> bool:
+        """Tell whether so much could be promised besides what is."""
+        kept = [(r.promised_bytes, r.written_bytes) for r in self.reservations]
+        return self._excess(kept, more_bytes, free) <= self._index.evictable_bytes
+
+    def _excess(self, kept: Collection[tuple[int, int]], more_bytes: int, free: int) -> int:
+        """Return by how much the targets are missed, with what is `kept`, and how much of each is written, and more."""
+        unwritten = sum(size - min(written, size) for size, written in kept)
         excess = self.keep_free_bytes + unwritten + more_bytes - free
         if self.max_cache_bytes is not None:
-            reserved = sum(r.reserved_bytes for r in self.reservations)
-            excess = max(excess, self._index.total_bytes + reserved + more_bytes - self.max_cache_bytes)
+            total = self._index.total_bytes + sum(size for size, _ in kept)
+            excess = max(excess, total + more_bytes - self.max_cache_bytes)
         return excess
 
     async def _evict(self, bytes_to_free: int) -> bool:

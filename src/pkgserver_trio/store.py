@@ -2,8 +2,8 @@
 
 1. A file enters `cache/` only by `Reservation.commit`. After kill -9 at any instant `cache/` holds whole, verified
    files and `temp/` is rubbish.
-2. Space is reserved before it is used, by evicting the files used longest ago. What does not fit even so is written
-   all the same, and dropped instead of committed.
+2. Space is reserved before it is used, as bytes come, by evicting the files used longest ago. What does not fit even so
+   is written all the same, and dropped instead of committed.
 3. The index is changed on Trio's thread only. A name in `cache/` and its entry change together, under one lock.
 4. `open_verified` serves only what was verified, and still has the size and time that it had then. Anything else in
    `cache/` is a *suspect*, hashed before it is served.
@@ -152,10 +152,6 @@ class Store:
         except FileNotFoundError:  # somebody removed the folder
             self.disk.make_folder(path.parent)
             return self.disk.create(path)
-
-    async def claim(self, reservation: Reservation, size: int) -> bool:
-        """Make `size` bytes in all belong to the reservation, evicting others; False if they cannot. Raises OSError."""
-        return await self.space.claim(reservation, size)
 
     async def place(self, reservation: Reservation) -> None:
         """Give a sealed file its name in `cache/`. Raises OSError."""

@@ -46,8 +46,8 @@ class Transfer:
         """The server has sent some of its copy."""
         return bool(self._position)
 
-    async def run(self, *, patience: float) -> None:
-        """Receive the whole copy; `patience` as in `StorageServer.open_body`.
+    async def run(self, *, patience: float, least_bytes: int) -> None:
+        """Receive the whole copy; `patience` and `least_bytes` as in `StorageServer.open_body`.
 
         Raises UpstreamError, ResourceUnavailableError.
         """
@@ -55,7 +55,7 @@ class Transfer:
         while True:
             before = self._position
             try:
-                await self._receive(rest, patience)
+                await self._receive(rest, patience, least_bytes)
                 break
             except BrokenError as failure:
                 if self._etag is None or self._position <= before or len(self.failures) == MAX_RESUMES:
@@ -67,9 +67,10 @@ class Transfer:
             await self._cut()
         self._progress.arrive()
 
-    async def _receive(self, rest: Rest | None, patience: float) -> None:
+    async def _receive(self, rest: Rest | None, patience: float, least_bytes: int) -> None:
         path = self._reservation.resource.path
-        async with self._server.open_body(path, rest=rest, patience=patience) as body:
+        opened = self._server.open_body(path, rest=rest, patience=patience, least_bytes=least_bytes)
+        async with opened as body:
             await self._begin(body)
             async for piece in body.pieces:
                 await self._take(piece)

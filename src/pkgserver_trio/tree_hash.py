@@ -53,10 +53,19 @@ class TreeHasher:
 
     def feed(self, piece: bytes | memoryview) -> None:
         """Hash the next bytes of the compressed tarball; raise TarballError as soon as they cannot be right."""
+        for _ in self.steps(piece):
+            pass
+
+    def steps(self, piece: bytes | memoryview) -> Iterator[int]:
+        """Do what `feed` does, but pause whenever up to ``PIECE_BYTES`` are unpacked and hashed: yields how many.
+
+        The steps have to be gone to their end before the next piece, or ``finish``. Raises TarballError.
+        """
         self._check()
         try:
             for unpacked in self._inflater.feed(piece):
                 self._stream.feed(unpacked)
+                yield len(unpacked)
         except TarballError as error:
             self._refusal = error
             raise

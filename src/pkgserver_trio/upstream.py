@@ -15,12 +15,12 @@ from pkgserver_trio.credentials import masked
 from pkgserver_trio.errors import AbsentError, BrokenError, SilentError
 from pkgserver_trio.http_client import http_client, raw_body, trust
 from pkgserver_trio.inflate import TarballError
-from pkgserver_trio.reception import Decoded, Pieces
+from pkgserver_trio.reception import LEAST_BYTES, Decoded, Pieces
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
 from pkgserver_trio.statistics import ServerTally
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from pkgserver_trio.settings import Settings
 
@@ -75,7 +75,7 @@ class Patience:
 class StorageServer:
     """One upstream. Probes and bodies use separate clients, so that busy bodies never hold a probe up.
 
-    `tally` counts what happens with all servers of this name.
+    `anew` keeps no connection: what it asks is new. `tally` counts what happens with all servers of this name.
     """
 
     def __init__(
@@ -84,22 +84,21 @@ class StorageServer:
         *,
         probes: httpx.AsyncClient,
         bodies: httpx.AsyncClient,
+        anew: httpx.AsyncClient,
         patience: Patience,
         tally: ServerTally,
     ) -> None:
         self.name = masked(url)
         self.backoff = Backoff()
         self.tally = tally
-        self._url = url
-        self._probes = probes
-        self._bodies = bodies
-        self._patience = patience
+        self._url, self._patience = url, patience
+        self._probes, self._bodies, self._anew = probes, bodies, anew
 
     async def probe(self, path: str) -> Head:
         """Ask by HEAD whether the server has `path`. Raises AbsentError, SilentError, BrokenError."""
         with self._failures(), self._deadline(self._patience.connect_seconds + self._patience.head_seconds):
             asked = trio.current_time()
-            async with self._probes.stream("HEAD", self._url + path) as response:
+            async with self._ask(self._probes, "HEAD", path) as response:
                 self.tally.probe_seconds.observe(trio.current_time() - asked)
                 if response.status_code in _HEAD_REFUSED:
                     return Head(None)
@@ -117,19 +116,22 @@ class StorageServer:
         return True
 
     @asynccontextmanager
-    async def open_body(self, path: str, *, rest: Rest | None = None, patience: float = 1) -> AsyncIterator[Body]:
+    async def open_body(
+        self, path: str, *, rest: Rest | None = None, patience: float = 1, least_bytes: int = LEAST_BYTES
+    ) -> AsyncIterator[Body]:
         """GET `path`, or the `rest` of it. Raises AbsentError, SilentError, BrokenError.
 
-        There is no limit on the whole transfer, only on silence: `patience` times what is configured. The wait for the
-        head includes connecting, since a probe has just connected. A server need not honour `rest`: see `Body.start`.
+        There is no limit on the whole transfer, only on silence: `patience` times what is configured; less than
+        `least_bytes` in that time is as good as silence. The wait for the head includes connecting, since a probe has
+        just connected. A server need not honour `rest`: see `Body.start`.
         """
         headers = {} if rest is None else {"Range": f"bytes={rest.start}-", "If-Range": rest.etag}
         with self._failures(), self._deadline(patience * self._patience.head_seconds) as deadline:
-            async with self._bodies.stream("GET", self._url + path, headers=headers) as response:
+            async with self._ask(self._bodies, "GET", path, headers) as response:
                 deadline.deadline = float("inf")
                 head, start = self._check_head(response, rest)
                 async with raw_body(response) as raw:
-                    pieces = Pieces(raw, patience * self._patience.body_seconds)
+                    pieces = Pieces(raw, patience * self._patience.body_seconds, least_bytes)
                     if _is_coded(response) and await pieces.is_gzip_twice():
                         yield Body(Head(None), start, Decoded(pieces))
                     else:
@@ -150,7 +152,7 @@ class StorageServer:
         headers = {} if etag is None else {"If-None-Match": etag}
         patience = self._patience
         with self._failures(), self._deadline(patience.connect_seconds + patience.head_seconds) as deadline:
-            async with self._probes.stream("GET", self._url + path, headers=headers) as response:
+            async with self._ask(self._probes, "GET", path, headers) as response:
                 if response.status_code == httpx.codes.NOT_MODIFIED and etag is not None:
                     return None
                 self._check_status(response)
@@ -163,6 +165,26 @@ class StorageServer:
                             raise BrokenError(self.name, f"its {path} is longer than {MAX_LISTING_BYTES} bytes")
         etag = response.headers.get("ETag", "")
         return ListingAnswer(bytes(body), etag if etag.isascii() else None, response.headers.get("Last-Modified"))
+
+    @asynccontextmanager
+    async def _ask(
+        self, client: httpx.AsyncClient, method: str, path: str, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        """Open the answer; ask once more when the connection ends before one.
+
+        A server may close a kept connection at the moment when it is used again (RFC 9112, 9.3.1).
+        """
+        request = client.build_request(method, self._url + path, headers=headers)
+        try:
+            response = await client.send(request, stream=True)
+        except (httpx.ReadError, httpx.RemoteProtocolError) as error:
+            if not _is_unanswered(error):
+                raise
+            response = await self._anew.send(request, stream=True)
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
     def _check_status(self, response: httpx.Response) -> None:
         if response.status_code in _ABSENT:
@@ -184,6 +206,11 @@ class StorageServer:
             raise SilentError(self.name, _reason(error)) from error
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError, TarballError) as error:
             raise BrokenError(self.name, _reason(error)) from error
+
+
+def _is_unanswered(error: httpx.TransportError) -> bool:
+    # Of what breaks the protocol, httpx tells by its text alone.
+    return isinstance(error, httpx.ReadError) or "without sending a response" in str(error)
 
 
 def _reason(error: Exception) -> str:
@@ -212,8 +239,12 @@ async def open_storage_servers(
     probing = httpx.Timeout(settings.head_seconds, connect=settings.connect_seconds)
     # Names leave out credentials: two servers can have the same, and are one to whoever looks at the counts.
     tallies = {masked(url): ServerTally() for url in settings.storage_servers}
-    async with http_client(probing, tls, transport) as probes, http_client(connecting, tls, transport) as bodies:
+    async with (
+        http_client(probing, tls, transport) as probes,
+        http_client(connecting, tls, transport) as bodies,
+        http_client(connecting, tls, transport, keep=0) as anew,
+    ):
         yield tuple(
-            StorageServer(url, probes=probes, bodies=bodies, patience=patience, tally=tallies[masked(url)])
+            StorageServer(url, probes=probes, bodies=bodies, anew=anew, patience=patience, tally=tallies[masked(url)])
             for url in settings.storage_servers
         )

@@ -225,8 +225,10 @@ class Play:
     def _check(self, loft: Loft) -> None:
         loft.assert_no_leftovers()
         assert loft.downloads._admission._waiting.total() == 0
-        assert loft.downloads._turns.borrowed_tokens == 0
-        assert loft.downloads._probes._turns.borrowed_tokens == 0
+        assert loft.downloads._turns.total.borrowed_tokens == 0
+        assert loft.downloads._probes._turns.total.borrowed_tokens == 0
+        assert not loft.downloads._turns._shares
+        assert not loft.downloads._probes._turns._shares
         assert sum(host.open_answers for host in self.hosts.values()) == 0
         for name in loft.cached - {NAME if self.scene.inherited else ""}:
             body = (loft.store.root / "cache" / name).read_bytes()

@@ -125,7 +125,7 @@ async def test_a_coded_body_that_never_tells_is_taken_as_it_is(autojump_clock: M
             yield b"x" * 10_000
 
     async with aclosing(endless()) as raw:
-        pieces = Received(raw, 5)
+        pieces = Received(raw, 5, 256)
         assert not await pieces.is_gzip_twice()
         assert (await anext(pieces)).startswith(start)
         assert await anext(pieces) == b"x" * 10_000

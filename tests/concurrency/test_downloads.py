@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from tests.lofts import Loft, Reading
     from trio.testing import MockClock
 
-    from pkgserver_trio.tree_hash import TreeHasher, TreeHashes
+    from pkgserver_trio.hashing import FileHasher
+    from pkgserver_trio.tree_hash import TreeHashes
 
 WANTED = tarball("wanted", 40_000)
 BODY = WANTED.body
@@ -42,7 +43,7 @@ class GatedHashing(Hashing):
         super().__init__(AMPLE)
         self.gate = trio.Event()
 
-    async def finish(self, hasher: TreeHasher) -> TreeHashes:
+    async def finish(self, hasher: FileHasher) -> TreeHashes:
         hashes = await super().finish(hasher)
         await self.gate.wait()
         return hashes
@@ -147,9 +148,9 @@ async def test_the_bound_on_downloads_makes_the_others_wait(tmp_path: Path, no_t
     late = tarball("late")
     host = FakeTransport({late.path: late.body}, {("GET", WANTED.path): gated, ("HEAD", WANTED.path): gated})
     async with open_loft(tmp_path, {"one.invalid": host}, LoftPlan(max_downloads=1)) as loft:
-        loft.downloads.join(WANTED.resource)
+        loft.downloads.join(WANTED.resource, "one")
         await wait_all_tasks_blocked()
-        loft.downloads.join(late.resource)
+        loft.downloads.join(late.resource, "two")
         await wait_all_tasks_blocked()
         assert host.requests("GET", late.path) == 0
         gate.set()
@@ -162,11 +163,11 @@ async def test_who_waits_too_long_for_a_turn_is_told_to_come_later(tmp_path: Pat
     late = tarball("late")
     host = FakeTransport({late.path: late.body}, {("GET", WANTED.path): gated, ("HEAD", WANTED.path): gated})
     async with open_loft(tmp_path, {"one.invalid": host}, LoftPlan(max_downloads=1)) as loft:
-        loft.downloads.join(WANTED.resource)
+        loft.downloads.join(WANTED.resource, "one")
         with pytest.raises(QueueFullError):
-            await loft.library.hold(late.resource)
+            await loft.library.hold(late.resource, peer="two")
         await trio.sleep(60)
-        await loft.library.hold(late.resource)
+        await loft.library.hold(late.resource, peer="two")
 
 
 async def test_what_one_peer_and_all_together_wait_for_is_bounded_until_a_server_delivers(

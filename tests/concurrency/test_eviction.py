@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.disks import SmallDisk
-from tests.fakes import Behaviour, FakeTransport
+from tests.fakes import Behaviour, FakeTransport, good
 from tests.lofts import LoftPlan, open_loft, read_on, tarball
 from trio.testing import wait_all_tasks_blocked
+
+from pkgserver_trio.errors import UpstreamFailedError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.lofts import Loft, Tarball
+    from trio.testing import MockClock
 
 ONE, TWO, THREE, FOUR = (tarball(seed) for seed in ("one", "two", "three", "four"))
 ALL = (ONE, TWO, THREE, FOUR)
@@ -89,6 +93,38 @@ async def test_space_that_others_reserved_is_not_given_twice(tmp_path: Path, no_
             assert (first.fits, second.fits) == (True, False)
             await second.expect(300)
             assert second.fits
+        loft.assert_no_leftovers()
+
+
+async def test_a_false_length_evicts_no_more_than_its_sender_sends(tmp_path: Path, autojump_clock: MockClock) -> None:
+    kept = [tarball(f"kept {number}") for number in range(20)]
+    host = FakeTransport({made.path: made.body for made in kept})
+    size = sum(made.size for made in kept)
+    liar = replace(good(ONE.body), declared_length=size - SIZE)
+    host.script = {("HEAD", ONE.path): good(ONE.body), ("GET", ONE.path): liar}
+    async with open_loft(tmp_path, {"one.invalid": host}, LoftPlan(max_cache=size)) as loft:
+        for made in kept:
+            await loft.library.hold(made.resource)
+        with pytest.raises(UpstreamFailedError):
+            await loft.library.hold(ONE.resource)
+        assert len(loft.cached) >= len(kept) - 3  # twice what came
+
+
+@pytest.mark.parametrize("room", [SIZE, SIZE - 200])
+async def test_what_the_first_servers_false_length_kept_from_fitting_fits_by_the_nexts(
+    tmp_path: Path, autojump_clock: MockClock, room: int
+) -> None:
+    liar = replace(good(ONE.body), declared_length=10 * SIZE)
+    late = {("HEAD", ONE.path): replace(good(ONE.body), delay_before_head=0.1)}
+    honest = {**late, ("GET", ONE.path): replace(good(ONE.body), declared_length="true" if room == SIZE else None)}
+    hosts = {
+        "liar.invalid": FakeTransport(script={("HEAD", ONE.path): good(ONE.body), ("GET", ONE.path): liar}),
+        "honest.invalid": FakeTransport(script=honest),
+    }
+    async with open_loft(tmp_path, hosts, LoftPlan(max_cache=room)) as loft:
+        await loft.library.hold(ONE.resource)
+        assert loft.cached == (names(ONE) if room == SIZE else set())
+        assert loft.store.index.total_bytes <= room
         loft.assert_no_leftovers()
 
 

@@ -6,6 +6,7 @@ The bad server always wins the race of the probes. Times are those that an opera
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,7 +71,7 @@ class Client:
         last = trio.current_time()
         try:
             while not self.body:  # an answer that broke off before its first byte
-                source = await loft.library.obtain(WANTED.resource)
+                source = await loft.library.obtain(WANTED.resource, peer="client")
                 end = source.size_bytes if self.stop is None else self.stop
                 try:
                     while piece := await source.read(self.start + len(self.body), end):  # type: ignore[arg-type] # None is for flights
@@ -232,7 +233,7 @@ async def test_a_turn_that_comes_late_is_taken_off_the_silence_of_servers(
         open_loft(tmp_path, {**hosts, "good.invalid": busy}, LoftPlan(max_downloads=1)) as loft,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(loft.library.hold, other.resource)
+        nursery.start_soon(partial(loft.library.hold, other.resource, peer="another"))
         await trio.sleep(0.2)
         client = Client(0, None)
         await client.ask(loft)

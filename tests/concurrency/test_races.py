@@ -15,7 +15,6 @@ from tests.lofts import LoftPlan, open_loft, read_on, tarball
 from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
-from pkgserver_trio.admission import turn
 from pkgserver_trio.errors import BrokenOffError, NotFoundError, StorageFailedError, UpstreamFailedError
 from pkgserver_trio.flight import FlightReader
 from pkgserver_trio.hashing import Follower, Hashing
@@ -33,7 +32,8 @@ if TYPE_CHECKING:
     from tests.fakes import Request
     from trio.testing import MockClock
 
-    from pkgserver_trio.tree_hash import TreeHasher
+    from pkgserver_trio.hashing import FileHasher
+
 
 WANTED = tarball("wanted", 40_000)
 BODY, SIZE = WANTED.body, WANTED.size
@@ -99,14 +99,13 @@ class CuttingHashing(Hashing):
         super().__init__(AMPLE)
         self.progress, self.kept = progress, kept
 
-    async def feed(self, hasher: TreeHasher, file: OpenFile, offset: int, stop: int) -> int:
-        came = await super().feed(hasher, file, offset, stop)
+    async def visit(self, hasher: FileHasher, stop: int) -> None:
+        await super().visit(hasher, stop)
         if not self.progress.state.cuts:
             self.progress.cut(self.kept)
             self.progress.reach(SIZE)
             self.progress.arrive()
             raise TarballError("what was cut")
-        return came
 
 
 @pytest.mark.parametrize("kept", [0, HALF])
@@ -129,7 +128,7 @@ async def test_a_piece_that_is_looked_at_after_its_time_is_no_defect(autojump_cl
         yield b"x"
         await trio.sleep(1)
 
-    pieces = Received(late(), 5)
+    pieces = Received(late(), 5, 256)
     assert await anext(pieces) == b"x"
     with pytest.raises(trio.TooSlowError):
         await anext(pieces)
@@ -145,8 +144,8 @@ async def test_a_hand_over_waits_for_nobodys_probes(tmp_path: Path, autojump_clo
     async with open_loft(tmp_path, {"one.invalid": broken, "two.invalid": slow}) as loft, AsyncExitStack() as flood:
         reader = await loft.library.obtain(WANTED.resource)
         turns = loft.downloads._probes._turns
-        for _ in range(int(turns.total_tokens)):
-            await flood.enter_async_context(turn(turns, trio.current_time() + 1))
+        for number in range(int(turns.total.total_tokens)):
+            await flood.enter_async_context(turns.take(f"peer {number}", trio.current_time() + 1))
         reading = await read_on(reader)
         assert trio.current_time() < 6
     assert reading.body == BODY
@@ -190,11 +189,11 @@ async def test_two_copies_one_right_after_the_other_have_different_times(
 async def test_a_disk_that_fails_beneath_the_hasher_has_its_name_and_is_told(
     tmp_path: Path, no_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(*_: object) -> int:
+    async def fail(*_: object) -> None:
         raise OSError(errno.EIO, "input/output error")
 
     hashing = Hashing(AMPLE)
-    monkeypatch.setattr(hashing, "feed", fail)
+    monkeypatch.setattr(hashing, "visit", fail)
     with capture_logs() as lines:
         async with open_loft(
             tmp_path, {"one.invalid": FakeTransport({WANTED.path: BODY})}, LoftPlan(hashing=hashing)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from tests.lofts import Loft
 
-    from pkgserver_trio.tree_hash import TreeHasher, TreeHashes
+    from pkgserver_trio.hashing import FileHasher
+    from pkgserver_trio.tree_hash import TreeHashes
 
 WANTED = tarball("wanted", 4000)
 PIECES = Behaviour(body=WANTED.body, pieces=Pieces(size=1000))
@@ -51,7 +52,7 @@ class NotingHashing(Hashing):
         super().__init__(AMPLE)
         self._disk = disk
 
-    async def finish(self, hasher: TreeHasher) -> TreeHashes:
+    async def finish(self, hasher: FileHasher) -> TreeHashes:
         hashes = await super().finish(hasher)
         self._disk.calls.append("verified")
         return hashes
@@ -64,7 +65,7 @@ async def test_a_commit_is_durable_before_it_is_visible_and_verified_before_both
     plan = LoftPlan(disk=disk, hashing=NotingHashing(disk))
     async with open_loft(tmp_path, {"one.invalid": upstream()}, plan) as loft:
         await loft.library.hold(WANTED.resource)
-    assert disk.steps == ["create", "free_bytes", "write", "verified", *COMMIT]
+    assert disk.steps == ["create", "free_bytes", "write", "free_bytes", "write", "verified", *COMMIT]
 
 
 async def test_a_commit_keeps_the_time_that_the_flight_told_its_readers(tmp_path: Path, no_threads: None) -> None:

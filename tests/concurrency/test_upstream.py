@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from tests.fakes import Behaviour, FakeTransport, FakeUpstream, Pieces, good, redirect, refusing_url, strong_etag
+from tests.fakes import (
+    BEFORE_HEAD,
+    Behaviour,
+    FakeTransport,
+    FakeUpstream,
+    Pieces,
+    good,
+    redirect,
+    refusing_url,
+    strong_etag,
+)
 from tests.lofts import open_servers
 
 from pkgserver_trio.errors import AbsentError, BrokenError, SilentError, UpstreamError
@@ -55,6 +65,21 @@ async def test_a_failure_has_a_name_and_a_bounded_time(
     assert caught.value.server == "http://one.invalid"
     assert trio.current_time() == pytest.approx(seconds)
     assert host.open_answers == 0
+
+
+@pytest.mark.parametrize("end", [Behaviour(close_at=BEFORE_HEAD), Behaviour(reset_at=BEFORE_HEAD)])
+async def test_a_connection_that_ends_before_an_answer_costs_none(end: Behaviour) -> None:
+    turns = [end, good(BODY), end, end, good(BODY)]
+    async with FakeUpstream(script={("HEAD", "/x"): turns, ("GET", "/x"): turns}) as upstream:
+        settings = Settings.from_mapping({"JULIA_PKG_SERVER_STORAGE_SERVERS": upstream.url})
+        async with open_storage_servers(settings) as (server,):
+            assert (await server.probe("/x")).size_bytes == len(BODY)
+            with pytest.raises(BrokenError):  # once is what a kept connection explains
+                await server.probe("/x")
+            async with server.open_body("/x") as body:
+                assert b"".join([piece async for piece in body.pieces]) == BODY
+            with pytest.raises(BrokenError):
+                await server.fetch_listing("/x", None)
 
 
 async def test_redirects_share_one_time(autojump_clock: MockClock) -> None:

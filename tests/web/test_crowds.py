@@ -170,7 +170,9 @@ async def test_a_shortage_of_descriptors_delays_new_connections_only_and_is_told
     serve: Serve, few: list[int]
 ) -> None:
     with structlog.testing.capture_logs() as log:
-        site = await serve()
+        site = await serve(JULIA_PKG_SERVER_REGISTRY_UPDATE_PERIOD="600")
+        polls = [poll for flavor in site.running.registries.flavors.values() for poll in flavor.polls]
+        await until(lambda: all(poll.failing for poll in polls))  # from now on nobody connects but the test
         async with connected(site.port) as raw:
             await raw.ask("/robots.txt")
             await raw.exactly(int((await raw.head()).headers["content-length"]))
