@@ -31,7 +31,7 @@ BUILD_REQUIRES = $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproje
 NOT_ASYNC := ASYNC114,ASYNC122,ASYNC124,ASYNC127,ASYNC128,ASYNC9
 
 # What runs as a process of its own, or is seen over a socket only, is tested so; all the rest in every branch.
-SHOWN_BY_RUNNING := */web/*,*/demo/*,*/__main__.py,*/cli.py,*/main.py,*/building.py,*/opening.py,*/process.py,*/verify.py
+SHOWN_BY_RUNNING := */web/*,*/demo/*,*/__main__.py,*/cli.py,*/main.py,*/building.py,*/process.py,*/verify.py
 
 .DELETE_ON_ERROR:
 .PHONY: help demo run test fuzz soak check format-check lint types layers coverage pyz format lock clean
