@@ -50,6 +50,7 @@ class _Parts(NamedTuple):
     """What the nursery tree is built upon, opened before it and closed after it."""
 
     settings: Settings
+    hit_logs: list[Path]
     ownership: Ownership
     servers: tuple[StorageServer, ...]
     origins: Origins
@@ -89,6 +90,7 @@ async def run(
     """
     root = Path(settings.storage_root)
     make_folders(root)
+    hit_logs = find_hit_logs(settings.hit_logs)
     async with owned(root) as ownership, listening(*settings.listen) as listeners:
         empty(root / "temp")
         verified = open_verified(root / "verified.sqlite")
@@ -98,19 +100,20 @@ async def run(
                 open_origins(settings, transport=transport) as origins,
                 own_names(),
             ):
-                parts = _Parts(settings, ownership, servers, origins, verified, listeners, hub or LogHub(), last_resort)
+                parts = _Parts(
+                    settings, hit_logs, ownership, servers, origins, verified, listeners, hub or LogHub(), last_resort
+                )
                 await _run_tree(parts, stopping, task_status)
         finally:
             verified.close()
 
 
 async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskStatus[Running]) -> None:
-    hit_logs = find_hit_logs(parts.settings.hit_logs)
     async with trio.open_nursery() as downloads:
         running = _assemble(parts, stopping, downloads)
         library = running.library
         async with trio.open_nursery() as services:
-            services.start_soon(keep, library, hit_logs)
+            services.start_soon(keep, library, parts.hit_logs)
             services.start_soon(watch_vitals, library.statistics, library.store)
             services.start_soon(parts.ownership.keep)
             services.start_soon(running.registries.run)

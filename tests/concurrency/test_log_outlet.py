@@ -148,6 +148,21 @@ def test_reopening_closes_and_goes_on(place: Place) -> None:
     assert place.closed == 2
 
 
+def test_a_loss_is_said_when_there_is_room_to_say_it(place: Place) -> None:
+    place.open.clear()
+    outlet = Outlet(place, max_queued_bytes=4096)
+    log_to(outlet)
+    outlet.put("1" * 100 + "\n")
+    assert place.attempted.wait(PATIENCE_SECONDS)
+    for line in ("2" * 1500, "3" * 1500, "4" * 1500):
+        outlet.put(f"{line}\n")
+    place.open.set()
+    outlet.close()
+    first, second, third, told = place.written.splitlines()
+    assert (first[:1], second[:1], third[:1]) == (b"1", b"2", b"3")
+    assert json.loads(told)["lines"] == 1
+
+
 async def test_a_flood_neither_grows_memory_without_bound_nor_blocks_the_loop(place: Place) -> None:
     """A hundred thousand lines, 12 MB, for a place that takes nothing: the loop goes on, and 1 MiB is kept."""
     place.open.clear()
