@@ -15,3 +15,4 @@ from tests.acceptance.test_flavorless import *  # noqa: F403
 from tests.acceptance.test_meta import *  # noqa: F403
 from tests.acceptance.test_registries import *  # noqa: F403
 from tests.acceptance.test_resources import *  # noqa: F403
+from tests.acceptance.test_watchers import *  # noqa: F403
