@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pkgserver_trio.library import Library
     from pkgserver_trio.log_hub import LogHub
     from pkgserver_trio.verifying import Verifying
-    from pkgserver_trio.web.connection import Request
+    from pkgserver_trio.web.request import Request
     from pkgserver_trio.web.routes import Answer
 
 _CACHE = "/admin/cache"
