@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import BindableLogger, EventDict, Processor
 
-#: Who could watch by accident, or to do harm, has to know the password; still, each holds lines.
+#: Each holds lines. And one that vanished without a word is noticed only when there is something to send to it.
 MAX_WATCHERS = 64
 #: Lines that wait for a watcher; what comes while it is so far behind is lost to it.
 MAX_WAITING = 1000
@@ -39,10 +39,6 @@ _LEVELS = {
 }
 #: Above all levels.
 _NOBODY = logging.CRITICAL + 1
-
-
-class TooManyWatchersError(Exception):
-    """There is no room for one more watcher."""
 
 
 class _Line:
@@ -117,9 +113,12 @@ class LogHub:
 
     @contextmanager
     def watch(self, level: str, *, colour: bool, cut: Callable[[], None]) -> Iterator[Watcher]:
-        """Watch what is logged from now on, from `level` up. Raises TooManyWatchersError."""
+        """Watch what is logged from now on, from `level` up; one too many has the one cut who has watched longest."""
         if len(self._watchers) == MAX_WATCHERS:
-            raise TooManyWatchersError(f"{MAX_WATCHERS} watch the log already")
+            longest = self._watchers[0]
+            self._leave(longest)
+            longest.end()
+            longest.cut()
         watcher = Watcher(_LEVELS[level], colour=colour, cut=cut)
         if self._closed:
             watcher.end()
@@ -127,7 +126,10 @@ class LogHub:
         try:
             yield watcher
         finally:
-            self._have(tuple(other for other in self._watchers if other is not watcher))
+            self._leave(watcher)
+
+    def _leave(self, watcher: Watcher) -> None:
+        self._have(tuple(other for other in self._watchers if other is not watcher))
 
     def _have(self, watchers: tuple[Watcher, ...]) -> None:
         self._watchers = watchers

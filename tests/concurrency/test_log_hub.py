@@ -16,7 +16,7 @@ import trio.testing
 from tests.log_state import restored_logs
 
 from pkgserver_trio import log_hub
-from pkgserver_trio.log_hub import MAX_WAITING, MAX_WATCHERS, LogHub, TooManyWatchersError
+from pkgserver_trio.log_hub import MAX_WAITING, MAX_WATCHERS, LogHub
 from pkgserver_trio.logs import configure_logs
 
 if TYPE_CHECKING:
@@ -161,18 +161,22 @@ async def test_lines_that_come_right_after_each_other_go_out_together_and_later_
             assert trio.current_time() - began < 1.2
 
 
-async def test_no_more_than_so_many_watch_and_who_leaves_makes_room(hub: LogHub) -> None:
+async def test_one_watcher_too_many_takes_the_place_of_who_has_watched_longest(hub: LogHub) -> None:
+    cut: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log_hub, "MAX_WATCHERS", 2)
-        with hub.watch("info", colour=False, cut=do_nothing):
-            with (
-                hub.watch("debug", colour=False, cut=do_nothing),
-                pytest.raises(TooManyWatchersError, match="2 watch"),
-                hub.watch("info", colour=False, cut=do_nothing),
-            ):
-                pass
-            with hub.watch("info", colour=False, cut=do_nothing):
+        with (
+            hub.watch("debug", colour=False, cut=lambda: cut.append("first")) as first,
+            hub.watch("info", colour=False, cut=lambda: cut.append("second")),
+        ):
+            with hub.watch("info", colour=False, cut=lambda: cut.append("third")):
+                assert cut == ["first"]
                 assert hub.level == logging.INFO
+                structlog.get_logger().error("not for him")
+            with hub.watch("warning", colour=False, cut=do_nothing):
+                assert cut == ["first"]
+            assert await first.take() == ""
+    assert hub.level > logging.CRITICAL
     assert MAX_WATCHERS == 64
 
 

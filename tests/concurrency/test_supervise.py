@@ -132,6 +132,20 @@ async def test_a_machine_that_slept_is_no_hang(mock_clock: MockClock) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_turn_has_all_its_time_after_the_machine_slept(mock_clock: MockClock) -> None:
+    turns, longest = Turns(), list[tuple[str, float]]()
+    turns.begin("a loop")
+    with pytest.RaisesGroup(HangError):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(watch, turns, patience_seconds=100, last_resort=lambda: None))
+            await trio.testing.wait_all_tasks_blocked()
+            for jump in (10, 10_000, *[10] * 9):
+                longest.append(turns.longest())
+                mock_clock.jump(jump)
+                await trio.testing.wait_all_tasks_blocked()
+    assert longest[-1] == ("a loop", 100.0), "what took longer than that hung, whenever the machine slept"
+
+
 async def test_without_loops_nothing_hangs() -> None:
     turns = Turns()
     turns.begin("a loop")
