@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 import trio
+from tests.log_state import restored_logs
 
 from pkgserver_trio.log_outlet import Outlet, StandardOutput, spread
 from pkgserver_trio.logs import configure_logs
@@ -50,8 +51,8 @@ class Place:
 
 @pytest.fixture(autouse=True)
 def _restored_logs() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
+    with restored_logs():
+        yield
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from pkgserver_trio.log_hub import LogHub, Watcher
-    from pkgserver_trio.web.connection import Request
+    from pkgserver_trio.web.request import Request
 
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "level": ("info", "debug", "warning", "error"),
