@@ -41,7 +41,7 @@ _MIB: Final = 1 << 20
 class Cost:
     """What it took to index a store.
 
-    `hold_seconds` is how late the event loop was at most, `rest_hold_seconds` the same for ten seconds before. Memory is
+    `hold_seconds` is how late the event loop was at most, `rest_hold_seconds` that in ten seconds before. Memory is
     that of the process before (`idle`), at most, and after. A hit is told from a suspect, and noted as the last use.
     """
 
