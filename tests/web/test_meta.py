@@ -50,8 +50,10 @@ async def test_before_a_registry_was_ever_updated_that_time_is_the_start(serve: 
     assert meta["last_registry_update"] == meta["start_time"]
 
 
-async def test_siblings_are_the_official_servers_or_the_operators(serve: Serve) -> None:
-    assert "https://sa.pkg.julialang.org" in await ask(await serve(), "/meta/siblings")
+async def test_siblings_are_the_official_servers_when_the_operator_names_none(serve: Serve) -> None:
+    most = ("us-west", "us-east", "sa", "eu-central", "in", "jp", "kr", "sg")
+    regions = (*most, "cn-southeast", "cn-east", "cn-northeast", "au")
+    assert await ask(await serve(), "/meta/siblings") == [f"https://{region}.pkg.julialang.org" for region in regions]
 
 
 async def test_siblings_and_parents_are_told_without_credentials(serve: Serve) -> None:
