@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 import trio
+from tests.log_state import restored_logs
 from tests.web.raw import connected
 from tests.web.site import halved, until
 
@@ -44,9 +44,9 @@ class Log:
 @pytest.fixture
 def log() -> Iterator[Log]:
     log = Log()
-    configure_logs(log.put, level="info", log_format="json")
-    yield log
-    structlog.reset_defaults()
+    with restored_logs():
+        configure_logs(log.put, level="info", log_format="json")
+        yield log
 
 
 async def test_a_line_says_what_was_asked_and_answered(log: Log, site: Site) -> None:
