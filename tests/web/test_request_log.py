@@ -139,7 +139,7 @@ async def test_a_client_that_leaves_before_its_answer_has_a_line(log: Log, serve
 
 async def test_a_request_that_is_refused_has_a_line_and_a_name(log: Log, site: Site) -> None:
     async with connected(site.port) as raw:
-        await raw.ask("/robots.txt", "X-Request-ID: large", "Content-Length: 5000")
+        await raw.ask("/robots.txt?secret=1", "X-Request-ID: large", "Content-Length: 5000")
         head = await raw.head()
     assert (head.status, head.headers["x-request-id"]) == (413, "large")
     line = await log.line("/robots.txt", "request refused")
