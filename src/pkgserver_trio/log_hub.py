@@ -142,7 +142,7 @@ class LogHub:
             level = _LEVELS.get(event["level"], logging.CRITICAL)  # libraries make levels of their own
             watchers = [watcher for watcher in self._watchers if watcher.level <= level]
             if watchers:
-                # structlog's own keys, which are not for people, begin so
+                # what structlog hands from one of its processors to another begins so
                 line = _Line({key: value for key, value in event.items() if not key.startswith("_")})
                 for watcher in watchers:
                     watcher.offer(line)

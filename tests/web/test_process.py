@@ -16,10 +16,12 @@ from structlog.testing import capture_logs
 from tests.fakes import FakeUpstream
 from tests.log_state import restored_logs
 from tests.web.site import PATIENCE_SECONDS, STORAGE_SERVERS, halved, settings_for, until
+from trio.testing import wait_all_tasks_blocked
 
 from pkgserver_trio import process
 from pkgserver_trio.log_hub import LogHub
 from pkgserver_trio.log_outlet import Outlet
+from pkgserver_trio.store_lock import owned
 from pkgserver_trio.supervise import HangError
 
 if TYPE_CHECKING:
@@ -81,6 +83,16 @@ async def ask(url: str, path: str) -> None:
                 pass
         except trio.BrokenResourceError:
             pass  # it is cut when the server stops
+
+
+async def test_a_server_that_waits_for_its_store_stops_when_it_is_asked_to(tmp_path: Path) -> None:
+    stopping = trio.Event()
+    async with owned(tmp_path):
+        with trio.fail_after(5):  # it would wait for ten
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(process._run, settings_for(tmp_path), LogHub(), [], stopping)
+                await wait_all_tasks_blocked()
+                stopping.set()
 
 
 async def test_a_report_of_many_tasks_holds_nobody_up() -> None:
