@@ -11,6 +11,7 @@ import httpx
 import pytest
 import structlog
 from tests.conftest import require
+from tests.log_state import restored_logs
 from tests.web.site import until
 from tests.web.tarball import build_tarball
 
@@ -51,9 +52,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def log(disk: Path) -> Iterator[Path]:
     """Write the log to a file on the disk."""
     outlet = Outlet(LogFolder(disk, wall=lambda: 0))
-    configure_logs(outlet.put, level="info", log_format="json")
-    yield disk / log_name(0)
-    structlog.reset_defaults()
+    with restored_logs():
+        configure_logs(outlet.put, level="info", log_format="json")
+        yield disk / log_name(0)
     outlet.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -13,6 +14,7 @@ import structlog
 import trio
 from structlog.testing import capture_logs
 from tests.fakes import FakeUpstream
+from tests.log_state import restored_logs
 from tests.web.site import PATIENCE_SECONDS, STORAGE_SERVERS, halved, settings_for, until
 from trio.testing import wait_all_tasks_blocked
 
@@ -139,14 +141,17 @@ def test_what_hangs_so_that_it_cannot_be_cancelled_is_ended_all_the_same(monkeyp
 
 
 @pytest.fixture
-def _restored_signals() -> Iterator[None]:
+def _restored_process() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR1)}
-    yield
+    switch_seconds = sys.getswitchinterval()
+    with restored_logs():
+        yield
+    sys.setswitchinterval(switch_seconds)
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
-@pytest.mark.usefixtures("_restored_signals")
+@pytest.mark.usefixtures("_restored_process")
 def test_the_log_is_where_it_was_configured_and_whole_at_the_end(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,10 +160,7 @@ def test_the_log_is_where_it_was_configured_and_whole_at_the_end(
         return 0
 
     monkeypatch.setattr(process, "run_until_signal", tell)
-    try:
-        assert process.serve(settings_for(tmp_path, JULIA_PKG_SERVER_LOGS_DIR=str(tmp_path / "logs"))) == 0
-    finally:
-        structlog.reset_defaults()
+    assert process.serve(settings_for(tmp_path, JULIA_PKG_SERVER_LOGS_DIR=str(tmp_path / "logs"))) == 0
     (file,) = (tmp_path / "logs").iterdir()
     assert file.read_text() == capfd.readouterr().out
     assert "the last line" in file.read_text()
