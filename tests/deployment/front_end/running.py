@@ -118,13 +118,46 @@ def running_front_end(
         yield FrontEnd(process, folder, ports)
 
 
+FAULTY: Final = """
+pid {folder}/pid;
+events {{ }}
+http {{
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    access_log off;
+    server {{
+        listen 127.0.0.1:{port};
+        {lines}
+    }}
+}}
+"""
+
+
 @contextmanager
-def running_nginx(folder: Path, main: Path, inherited: Sequence[int] = ()) -> Iterator[subprocess.Popen[bytes]]:
-    """Run nginx with the configuration `main`; its log is `folder`/error.log."""
+def running_faulty(folder: Path, lines: str, wrapper: Sequence[str] = ()) -> Iterator[str]:
+    """Run an nginx whose only server block holds `lines`, the idea of another configuration; yield its URL."""
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        main = folder / "nginx.conf"
+        main.write_text(FAULTY.format(folder=folder, port=port, lines=lines), "utf-8")
+        with running_nginx(folder, main, [held.fileno()], wrapper):
+            held.close()
+            yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def running_nginx(
+    folder: Path, main: Path, inherited: Sequence[int], wrapper: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run nginx with the configuration `main`, by the command `wrapper` if any; its log is `folder`/error.log."""
     require("nginx", available=shutil.which("nginx") is not None, how_to_get="apt-get install nginx-light")
     # As root, its workers would be somebody who may not look into the folders of tests.
     options = "daemon off; user root;" if os.geteuid() == 0 else "daemon off;"
-    command = ["nginx", "-p", str(folder), "-c", str(main), "-e", "stderr", "-g", options]
+    command = [*wrapper, "nginx", "-p", str(folder), "-c", str(main), "-e", "stderr", "-g", options]
     environment = {**os.environ, "NGINX": "".join(f"{descriptor};" for descriptor in inherited)}
     with (
         (folder / "error.log").open("wb") as log,
