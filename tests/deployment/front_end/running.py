@@ -118,6 +118,18 @@ def running_front_end(
         yield FrontEnd(process, folder, ports)
 
 
+def check_configuration(
+    folder: Path, settings: Mapping[str, str], places: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Have nginx look at the configuration that `settings` make."""
+    require("nginx", available=shutil.which("nginx") is not None, how_to_get="apt-get install nginx-light")
+    with ExitStack() as stack:
+        sockets = {port: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for port in PORTS}
+        main = lay_out(folder, settings, places, {port: held.getsockname()[1] for port, held in sockets.items()})
+    command = ["nginx", "-t", "-p", str(folder), "-c", str(main), "-e", "stderr"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 FAULTY: Final = """
 pid {folder}/pid;
 events {{ }}
