@@ -67,6 +67,9 @@ def adapt(text: str, folder: Path, places: Mapping[str, str], ports: Mapping[int
         "/logs/": f"{folder}/logs/",
         "/hits/": f"{folder}/hits/",
         "/var/www/letsencrypt": f"{folder}/webroot",
+        # Nobody waits for a log.
+        "buffer=32k flush=5s": "buffer=1k flush=10ms",
+        "buffer=64k flush=1s": "buffer=1k flush=10ms",
         **places,
     }
     pattern = "|".join(re.escape(place) for place in known)
