@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CONFIGURATION: Final = Path(__file__).parents[3] / "compose" / "nginx"
 PORTS: Final = (80, 443, 8000)
 PLAIN: Final = MappingProxyType({"PKG_SERVER_FQDN": "pkg.example.org", "DISABLE_TLS": "1"})
-_HTTP2_ON: Final = (1, 25, 1)
+HTTP2_ON: Final = (1, 25, 1)
 _LISTEN: Final = re.compile(r"^ *listen (?P<ipv6>\[::\]:)?(?P<port>\d+)(?P<rest>.*)$", re.MULTILINE)
 
 
@@ -74,7 +74,7 @@ def adapt(text: str, folder: Path, places: Mapping[str, str], ports: Mapping[int
     }
     pattern = "|".join(re.escape(place) for place in known)
     text = re.sub(pattern, lambda match: known[match[0]], text)
-    if nginx_version() < _HTTP2_ON:
+    if nginx_version() < HTTP2_ON:
         text = text.replace("    http2 on;\n", "")
     return _LISTEN.sub(
         lambda match: "" if match["ipv6"] else f"    listen 127.0.0.1:{ports[int(match['port'])]}{match['rest']}",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import trio
 from tests.behaviours import Behaviour, Pieces
+from tests.conftest import require
 from tests.deployment.front_end.conftest import SAMPLE, address, front_before, secure_front, upstreams
-from tests.deployment.front_end.running import PLAIN
+from tests.deployment.front_end.running import HTTP2_ON, PLAIN, nginx_version
 from tests.web.raw import connected
 
 if TYPE_CHECKING:
@@ -145,3 +148,20 @@ async def test_a_request_that_does_not_come_to_its_end_is_ended(tmp_path: Path) 
 async def test_a_body_that_nobody_needs_is_refused(stack: Stack) -> None:
     answers = [await stack.front.post("/registries", content=b"x" * size) for size in (1024, 1025)]
     assert [answer.status_code for answer in answers] == [405, 413]
+
+
+async def test_over_tls_it_is_http_2(tmp_path: Path) -> None:
+    require("nginx-1.25.1", available=nginx_version() >= HTTP2_ON, how_to_get="an nginx that knows `http2 on`")
+    async with (
+        upstreams(lambda _: ANYTHING) as servers,
+        secure_front(tmp_path, SECURE, *map(address, servers)) as (
+            ours,
+            _,
+        ),
+    ):
+        trusting = ssl.create_default_context(cafile=tmp_path / "certificates" / "fullchain.pem")
+        async with httpx.AsyncClient(http2=True, verify=trusting, trust_env=False) as client:
+            answers = [await client.get(f"https://127.0.0.1:{ours.ports[443]}{path}") for path in (ARTIFACT, "/meta")]
+            in_the_open = await client.get(f"http://127.0.0.1:{ours.ports[8000]}/meta")
+    assert [(answer.http_version, answer.content) for answer in answers] == [("HTTP/2", b"something")] * 2
+    assert in_the_open.http_version == "HTTP/1.1"
