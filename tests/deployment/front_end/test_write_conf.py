@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 MAIL = {"CERTBOT_EMAIL": "admin@example.org"}
 NAMED = {"PKG_SERVER_FQDN": "pkg.example.org", **MAIL}
-FLAGS = ("DISABLE_TLS", "KEEP_HTTP_8000", "DISABLE_INTERNAL_DNS", "DISABLE_INTERNAL_DNS_IPV6")
+FLAGS = (
+    "DISABLE_TLS",
+    "KEEP_HTTP_8000",
+    "PKG_SERVER_FLAVORLESS",
+    "DISABLE_INTERNAL_DNS",
+    "DISABLE_INTERNAL_DNS_IPV6",
+)
 NETWORKS = ("FRONTEND_PROXIES", "METRICS_ALLOW", "LIMIT_EXEMPT")
 LIMITS = ("LIMIT_REQUESTS_PER_SECOND", "LIMIT_CONNECTIONS")
 
@@ -171,7 +177,11 @@ def test_certbot_finds_what_it_is_to_get(tmp_path: Path) -> None:
         {"DISABLE_TLS": "1"},
         {"KEEP_HTTP_8000": "0", "PKG_SERVER_REGION": "eu"},
         {"LIMIT_REQUESTS_PER_SECOND": "5", "LIMIT_CONNECTIONS": "5", "LIMIT_EXEMPT": "10.0.0.0/8,fd00::/8"},
-        {"FRONTEND_PROXIES": "10.0.0.1,fd00::/8", "METRICS_ALLOW": "10.0.0.1,fd00::/8"},
+        {
+            "PKG_SERVER_FLAVORLESS": "true",
+            "FRONTEND_PROXIES": "10.0.0.1,fd00::/8",
+            "METRICS_ALLOW": "10.0.0.1,fd00::/8",
+        },
     ],
     ids=str,
 )
