@@ -122,7 +122,7 @@ async def test_what_both_servers_say_is_said(tmp_path: Path) -> None:
 async def test_without_servers_a_miss_is_told_to_come_back(tmp_path: Path) -> None:
     with refusing_url() as one, refusing_url() as other:
         async with front_before(tmp_path, host_of(one), host_of(other)) as (_, front):
-            for path in (PATHS[0], "/registries", f"{PATHS[0]}/Example"):
+            for path in (PATHS[0], "/meta", f"{PATHS[0]}/Example"):
                 answer = await front.get(path, headers={"X-Request-ID": "this"})
                 assert (answer.status_code, answer.text) == (502, "no package server answers\n")
                 assert answer.headers["Retry-After"] == "5"
