@@ -75,6 +75,7 @@ BAD_LIMITS = ["0", "-1", "01", "1.5", "100001", "1e3", "99999999999999999999", "
         *product(LIMITS, ["", "1", "100000"]),
         *product(["PKG_SERVER_FQDN"], GOOD_NAMES),
         *product(["PKG_SERVER_REGION"], ["", "eu", "us-east", "1"]),
+        *product(["NGINX_RESOLVER"], ["", "127.0.0.1", "10.0.0.1:53"]),
         *product(["CERTBOT_EMAIL"], ["a@b.org", "first.last+pkg@mail.example.org"]),
     ],
 )
@@ -92,6 +93,7 @@ def test_a_right_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
         *product(LIMITS, [*BAD_LIMITS, *HOSTILE]),
         *product(["PKG_SERVER_FQDN"], [*BAD_NAMES, *HOSTILE]),
         *product(["PKG_SERVER_REGION"], ["a.b", "-", "a-", *HOSTILE]),
+        *product(["NGINX_RESOLVER"], ["::1", "10.0.0", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:53:53", "dns", *HOSTILE]),
         *product(["CERTBOT_EMAIL"], ["", "a", "@b.org", "a@b", "a@b@c.org", "a@b.org;", *HOSTILE]),
     ],
 )
