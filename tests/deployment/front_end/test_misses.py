@@ -94,6 +94,18 @@ async def test_the_other_server_answers_for_one_that_hangs(tmp_path: Path) -> No
         assert hanging.seen
 
 
+async def test_what_needs_a_whole_tarball_first_has_more_time(tmp_path: Path) -> None:
+    soon = {"proxy_read_timeout 5s": "proxy_read_timeout 10ms", "proxy_read_timeout 15s": "proxy_read_timeout 10ms"}
+    async with (
+        upstreams(lambda _: replace(ANYTHING, delay_before_head=0.1)) as (first, second),
+        front_before(tmp_path, address(first), address(second), places=soon) as (_, front),
+    ):
+        assert (await front.get(f"{PATHS[0]}/Example")).status_code == 200
+        assert len(first.seen + second.seen) == 1
+        assert (await front.get(PATHS[0])).status_code == 200
+        assert len(first.seen + second.seen) == 3
+
+
 @pytest.mark.parametrize("status", [200, 302, 400, 401, 404, 409, 416, 429, 500])
 async def test_any_other_answer_is_the_answer(tmp_path: Path, status: int) -> None:
     said = Behaviour(status=status, body=b"a word", headers={"retry-after": "7", "x-cache-miss": "miss"})
