@@ -178,6 +178,19 @@ async def test_the_first_bytes_of_a_download_come_at_once(tmp_path: Path) -> Non
         assert b"".join([piece async for piece in pieces]) == b"b"
 
 
+async def test_the_first_bytes_of_what_has_no_size_yet_come_at_once(stack: Stack) -> None:
+    release, body = trio.Event(), SAMPLE.files[ARTIFACT]
+    slow = replace(good(body), declared_length=None, pieces=Pieces(size=len(body) // 2, release=release))
+    for site in stack.sites:
+        site.upstream.script = {("GET", ARTIFACT): slow}
+    async with stack.front.stream("GET", ARTIFACT) as answer:
+        pieces = answer.aiter_raw()
+        received = await anext(pieces)
+        assert 0 < len(received) < len(body)
+        release.set()
+        assert received + b"".join([piece async for piece in pieces]) == body
+
+
 async def test_what_cannot_be_read_after_all_is_asked_for(tmp_path: Path) -> None:
     """As a file that is evicted between nginx's look at it and its opening: it is there, and then it is no file."""
     for store in ("store1", "store2"):
