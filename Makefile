@@ -21,8 +21,9 @@ PACKING := shiv.spec requirements.lock pyproject.toml README.md LICENSE .ci/buil
 # No address of a package index gets into a lock file; one set of versions serves all supported Pythons. What the zipapp
 # holds is the same for all of them; tools may differ in what else they need (--universal writes down when).
 UV_COMPILE = build/lock/bin/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-header \
-	--no-annotate --no-emit-index-url --no-emit-find-links --extra fast
-# The build backend is installed with the tools, by hash: the zipapp's build fetches nothing of its own.
+	--no-annotate --no-emit-index-url --no-emit-find-links
+# The build backend is installed with the tools, by hash: the zipapp's build fetches nothing of its own. The image's build
+# needs only these few of the tools.
 BUILD_REQUIRES = $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")'
 
 # Rules of flake8-async that do not fit: 114 wants every startable function listed; 122 is for Trio before 0.27; 124: an
@@ -88,9 +89,11 @@ format: $(READY) ## Format the code
 lock: ## Move all dependencies to their newest allowed versions
 	@$(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install -qq uv
-	$(UV_COMPILE) pyproject.toml --output-file requirements.lock
-	$(BUILD_REQUIRES) | $(UV_COMPILE) --universal pyproject.toml - --group dev --constraint requirements.lock \
-		--output-file requirements-dev.lock
+	$(UV_COMPILE) pyproject.toml --extra fast --output-file requirements.lock
+	$(BUILD_REQUIRES) | $(UV_COMPILE) --universal pyproject.toml - --extra fast --group dev \
+		--constraint requirements.lock --output-file requirements-dev.lock
+	{ $(BUILD_REQUIRES); echo shiv; } | $(UV_COMPILE) --universal - --constraint requirements-dev.lock \
+		--output-file requirements-build.lock
 
 $(READY): requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "make: Python 3.11 to 3.13 is needed: make PYTHON=python3.13 ...")'
