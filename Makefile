@@ -1,4 +1,8 @@
-# `make help` lists what can be made. On a fresh machine only Python 3.11 to 3.13 and make are needed.
+# `make help` lists what can be made. On a fresh machine only Python 3.11 to 3.13 and make are needed; for the deployment,
+# which is the first part of the list, only Docker with compose, make and a shell.
+
+# Whoever has made a .env wants what it describes.
+.DEFAULT_GOAL := $(if $(wildcard .env),up,help)
 
 PYTHON ?= python3
 # Set to anything, `make demo` checks itself and exits instead of serving.
@@ -16,6 +20,7 @@ READY := $(VENV)/ready
 PYZ := dist/pkgserver.pyz
 # Unpacked here, `make clean` removes it.
 RUN_PYZ = SHIV_ROOT=build/unpacked $(PYTHON) $(PYZ)
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/pkgserver_trio/__init__.py)
 SOURCES := $(shell find src -type f -not -name '*.pyc')
 PACKING := shiv.spec requirements.lock pyproject.toml README.md LICENSE .ci/build_zipapp.py .ci/zipapp_main.py
 # No address of a package index gets into a lock file; one set of versions serves all supported Pythons. What the zipapp
@@ -35,11 +40,47 @@ NOT_ASYNC := ASYNC114,ASYNC122,ASYNC124,ASYNC127,ASYNC128,ASYNC9
 SHOWN_BY_RUNNING := */web/*,*/demo/*,*/__main__.py,*/cli.py,*/main.py,*/building.py,*/process.py,*/verify.py
 
 .DELETE_ON_ERROR:
+.PHONY: up down restart logs pull build status config nginx-reload destroy
 .PHONY: help demo run test fuzz soak check format-check lint types layers coverage pyz format lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
-		printf '  make %-8s %s\n' "$$name" "$$text"; done
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+up: ## Start the deployment that .env describes, or change it to what .env says now
+	@compose/run --with compose/up
+
+down: ## Stop the deployment
+	@compose/run down --remove-orphans
+
+restart: ## Start the containers anew, one after the other
+	@compose/run --with compose/up
+	@for service in pkgserver1 pkgserver2 frontend; do \
+		compose/run --progress quiet up --detach --no-deps --force-recreate --wait --wait-timeout 120 $$service || exit; done
+
+logs: ## Show what the containers write, as they write it
+	@compose/run logs --follow --tail=100
+
+pull: ## Get the images of the containers
+	@compose/run --with sh -c '[ "$$PKGSERVER_IMAGE" = localhost/pkgserver-trio ] || docker pull "$$PKGSERVER_IMAGE"'
+	@compose/run pull $$(compose/run config --services | grep -v '^pkgserver')
+
+build: ## Build the image of the servers
+	docker build --file docker/Dockerfile --tag localhost/pkgserver-trio --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+status: ## Show the containers and whether they are healthy
+	@compose/run ps
+
+config: ## Show what compose makes of .env
+	@compose/run config
+
+nginx-reload: ## Let nginx read its certificates and configuration again
+	@compose/run exec -T frontend nginx -t -q
+	@compose/run exec -T frontend nginx -s reload
+
+destroy: ## Stop the deployment and remove all that it has stored (asks first)
+	@compose/run --with compose/destroy
 
 demo: $(PYZ) ## Serve a small sample registry, with nothing from outside (PORT=...; CHECK=1: fetch it all, verify it, exit)
 	@$(RUN_PYZ) demo $(if $(CHECK),--check,--port $(PORT))
