@@ -51,7 +51,7 @@ def plan_answer(request: Request, size: int | None, mtime_seconds: int | None, *
         if_none_match=request.headers.get("If-None-Match"),
         if_modified_since=request.headers.get("If-Modified-Since"),
     ):
-        del headers["Content-Type"]
+        del headers["Content-Type"], headers["Accept-Ranges"]
         return Plan(HTTPStatus.NOT_MODIFIED, headers, None)
     if size is None or not range_applies(request.headers.get("If-Range"), etag=etag, mtime_seconds=mtime_seconds):
         return _whole(headers, size)
@@ -72,6 +72,7 @@ def _ranged(headers: dict[str, str], size: int, text: str | None) -> Plan:
         return Plan(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, refused, None)
     if wanted is None:
         return _whole(headers, size)
+    del headers["Accept-Ranges"]  # as nginx, which answers for this server
     headers |= {"Content-Range": wanted.content_range(size), "Content-Length": str(len(wanted))}
     return Plan(HTTPStatus.PARTIAL_CONTENT, headers, (wanted.start, wanted.stop))
 

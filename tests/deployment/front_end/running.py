@@ -1,0 +1,137 @@
+"""The front end's own configuration, run by an nginx of this machine: other folders, ports and addresses.
+
+1. The listening sockets are opened here and inherited by nginx, so no other process can take their ports.
+2. Debian's nginx may be older than `http2 on` (1.25.1): a test of TLS then runs without HTTP/2.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from tests.conftest import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+CONFIGURATION: Final = Path(__file__).parents[3] / "compose" / "nginx"
+PORTS: Final = (80, 443, 8000)
+PLAIN: Final = MappingProxyType({"PKG_SERVER_FQDN": "pkg.example.org", "DISABLE_TLS": "1"})
+_HTTP2_ON: Final = (1, 25, 1)
+_LISTEN: Final = re.compile(r"^ *listen (?P<ipv6>\[::\]:)?(?P<port>\d+)(?P<rest>.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """A running front end; `ports` are its real ones, by those of the stack."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    ports: Mapping[int, int]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports[8000]}"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+
+def write_conf(folder: Path, settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Have `write-conf` write what `settings` say to `folder`, with nothing else in its environment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["sh", str(CONFIGURATION / "write-conf"), str(folder)]
+    environment = {"PATH": "/usr/bin:/bin", **settings}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def nginx_version() -> tuple[int, ...]:
+    said = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
+    return tuple(int(part) for part in re.findall(r"\d+", said)[:3])
+
+
+def adapt(text: str, folder: Path, places: Mapping[str, str], ports: Mapping[int, int]) -> str:
+    """Return a part of the configuration with the places of this machine."""
+    known = {
+        "/etc/pkgserver-nginx/": f"{folder}/etc/",
+        "/tmp/": f"{folder}/tmp/",  # noqa: S108 # the stack's, which is replaced
+        "/logs/": f"{folder}/logs/",
+        "/hits/": f"{folder}/hits/",
+        "/var/www/letsencrypt": f"{folder}/webroot",
+        **places,
+    }
+    pattern = "|".join(re.escape(place) for place in known)
+    text = re.sub(pattern, lambda match: known[match[0]], text)
+    if nginx_version() < _HTTP2_ON:
+        text = text.replace("    http2 on;\n", "")
+    return _LISTEN.sub(
+        lambda match: "" if match["ipv6"] else f"    listen 127.0.0.1:{ports[int(match['port'])]}{match['rest']}",
+        text,
+    )
+
+
+def lay_out(folder: Path, settings: Mapping[str, str], places: Mapping[str, str], ports: Mapping[int, int]) -> Path:
+    """Write the whole configuration below `folder`; return its main file."""
+    for name in ("tmp", "logs", "hits/1", "hits/2", "webroot"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    written = write_conf(folder / "etc" / "conf.d", settings)
+    assert written.returncode == 0, written.stderr
+    parts = [(path, folder / "etc" / path.name) for path in CONFIGURATION.glob("*.conf")]
+    parts += [(path, path) for path in (folder / "etc" / "conf.d").iterdir()]
+    for source, target in parts:
+        target.write_text(adapt(source.read_text("utf-8"), folder, places, ports), "utf-8")
+    return folder / "etc" / "nginx.conf"
+
+
+@contextmanager
+def running_front_end(
+    folder: Path,
+    stores: Sequence[Path],
+    servers: Sequence[str],
+    settings: Mapping[str, str] = PLAIN,
+    places: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[FrontEnd]:
+    """Run the front end before `servers` (`host:port`), whose stores are `stores`."""
+    places = {
+        **{f"/stores/{number}/": f"{store}/" for number, store in enumerate(stores, 1)},
+        **{f"pkgserver{number}:8000": server for number, server in enumerate(servers, 1)},
+        **places,
+    }
+    with ExitStack() as stack:
+        sockets = {port: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for port in PORTS}
+        ports = {port: held.getsockname()[1] for port, held in sockets.items()}
+        main = lay_out(folder, settings, places, ports)
+        used = "".join(path.read_text("utf-8") for path in main.parent.glob("conf.d/*.conf"))
+        inherited = [held.fileno() for port, held in sockets.items() if f"listen 127.0.0.1:{ports[port]}" in used]
+        process = stack.enter_context(running_nginx(folder, main, inherited))
+        for held in sockets.values():
+            held.close()
+        yield FrontEnd(process, folder, ports)
+
+
+@contextmanager
+def running_nginx(folder: Path, main: Path, inherited: Sequence[int] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """Run nginx with the configuration `main`; its log is `folder`/error.log."""
+    require("nginx", available=shutil.which("nginx") is not None, how_to_get="apt-get install nginx-light")
+    # As root, its workers would be somebody who may not look into the folders of tests.
+    options = "daemon off; user root;" if os.geteuid() == 0 else "daemon off;"
+    command = ["nginx", "-p", str(folder), "-c", str(main), "-e", "stderr", "-g", options]
+    environment = {**os.environ, "NGINX": "".join(f"{descriptor};" for descriptor in inherited)}
+    with (
+        (folder / "error.log").open("wb") as log,
+        subprocess.Popen(command, env=environment, pass_fds=inherited, stderr=log) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
