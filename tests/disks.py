@@ -94,3 +94,12 @@ class SmallDisk(Disk):
     def free_bytes(self, folder: Path) -> int:
         used = sum(stat.size_bytes for name in ("cache", "temp") for _, stat in self.files(folder / name))
         return self.capacity - used
+
+
+def rot(path: Path) -> None:
+    """Change a byte as a failing disk does: neither size nor time tell of it."""
+    stat = path.stat()
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))

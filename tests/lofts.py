@@ -16,15 +16,19 @@ from pkgserver_trio.disk import Disk
 from pkgserver_trio.downloads import Downloads
 from pkgserver_trio.errors import BrokenOffError
 from pkgserver_trio.hashing import Hashing
+from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.library import Library
+from pkgserver_trio.origin_check import Origins
+from pkgserver_trio.publication import Following
+from pkgserver_trio.registries import Registries
 from pkgserver_trio.resource import Kind, Resource
-from pkgserver_trio.settings import Settings
+from pkgserver_trio.settings import AllRegistries, Settings
 from pkgserver_trio.store import Store
 from pkgserver_trio.upstream import StorageServer, open_storage_servers
 from pkgserver_trio.verified import Verified
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
 
     from pkgserver_trio.admission import Admission
@@ -179,3 +183,29 @@ async def open_loft(
 def ranges_of(size: int) -> Iterator[tuple[int, int | None]]:
     """Yield answers of every kind: the whole, a range inside, one at each end, and single bytes."""
     yield from [(0, None), (size // 4, size // 2), (0, size // 2), (size // 2, size), (0, 1), (size - 1, size)]
+
+
+async def had_at_once(_: Resource) -> None:
+    """Hold a resource, as `Library.hold` does, that is there already."""
+    await trio.lowlevel.checkpoint()
+
+
+def registries_of(
+    root: Path,
+    servers: tuple[StorageServer, ...],
+    *,
+    period_seconds: float,
+    flavorless: bool = False,
+    hold: Callable[[Resource], Awaitable[None]] = had_at_once,
+) -> Registries:
+    """Return the registries of all storage servers, without a library and without origins."""
+    rules = Following(
+        servers=servers,
+        hold=hold,
+        choices=AllRegistries.ALL,
+        period_seconds=period_seconds,
+        ledger=Ledger(root / "ledger.jsonl", Disk()),
+        rollback_after_seconds=3600,
+        check_origin=Origins({}).check,
+    )
+    return Registries(root, Disk(), rules, welcome=lambda _: None, flavorless=flavorless)

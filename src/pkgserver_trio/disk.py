@@ -162,11 +162,13 @@ class Disk:
             current, prefix = pending.pop()
             with _left_out(unlisted), os.scandir(current) as entries:
                 for entry in entries:
-                    with _left_out(unlisted):
+                    try:  # no context manager: this is for a million files
                         if entry.is_dir(follow_symlinks=False):
                             pending.append((current / entry.name, f"{prefix}{entry.name}/"))
                         elif entry.is_file(follow_symlinks=False):
                             yield f"{prefix}{entry.name}", FileStat.of(entry.stat(follow_symlinks=False))
+                    except OSError as error:
+                        _leave_out(error, unlisted)
 
 
 @contextmanager
@@ -174,6 +176,10 @@ def _left_out(unlisted: Callable[[OSError], None]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if trouble_of(error) is Trouble.SCARCE:
-            raise
-        unlisted(error)
+        _leave_out(error, unlisted)
+
+
+def _leave_out(error: OSError, unlisted: Callable[[OSError], None]) -> None:
+    if trouble_of(error) is Trouble.SCARCE:
+        raise error
+    unlisted(error)

@@ -58,7 +58,7 @@ def _load(path: Path) -> dict[str, Bookmark]:
         return {log: _bookmark(*written) for log, written in saved.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         _warn("positions in hit logs are lost", path, error)
         return {}
 
@@ -66,7 +66,7 @@ def _load(path: Path) -> dict[str, Bookmark]:
 def _bookmark(offset: int, text: str) -> Bookmark:
     """Return what was written; raises ValueError, TypeError, AttributeError if it was by nobody here."""
     mark = text.encode("latin-1")
-    if type(offset) is not int or not len(mark) <= offset < 1 << 63:
+    if type(offset) is not int or not len(mark) <= offset < 1 << 63 or bool(offset) != bool(mark):
         raise ValueError("no position")
     return Bookmark(offset, mark)
 

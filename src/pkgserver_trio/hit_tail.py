@@ -59,19 +59,20 @@ async def follow_hit_logs(
 
 
 class HitTail:
-    """What is followed under one path: the log that is there, last, and before it those that were there."""
+    """What is followed under one path: the log that is there, and those that were there before it, until they end."""
 
     def __init__(self, path: Path, bookmark: Bookmark, cut_at_bytes: int) -> None:
         self.path = path
         self._bookmark = bookmark
         self._cut_at_bytes = cut_at_bytes
-        self._files: list[HitFile] = []
+        self._current: HitFile | None = None
+        self._left: list[HitFile] = []
         self._told: set[str] = set()
 
     @property
     def bookmark(self) -> Bookmark:
         """How far the log at the path was read."""
-        return self._files[-1].bookmark if self._files else self._bookmark
+        return self._current.bookmark if self._current else self._bookmark
 
     async def turn(self, on_hits: OnHits) -> bool:
         """Read what has come; return whether there is more."""
@@ -79,10 +80,10 @@ class HitTail:
             await self._look()
         except OSError as error:
             # While a log is being replaced there is none for a moment.
-            if not self._files or not isinstance(error, FileNotFoundError):
+            if not self._current or not isinstance(error, FileNotFoundError):
                 self._warn(f"there is no hit log to read: {error.strerror}")
         more = False
-        for file in tuple(self._files):
+        for file in self._files():
             try:
                 more |= await self._read_on(file, on_hits)
             except OSError as error:  # the next look opens it again
@@ -90,20 +91,23 @@ class HitTail:
                 self._let_go(file)
         return more
 
+    def _files(self) -> list[HitFile]:
+        return [*self._left, self._current] if self._current else self._left[:]
+
     async def _look(self) -> None:
         """Open the log if it is another one than before, and let go of those that were left (rule 2)."""
         newer = await trio.to_thread.run_sync(self._open_newer)
         now = trio.current_time()
         if newer is not None:
             newer.heard_seconds = now
-            self._files.append(newer)
+            self._left, self._current = self._files(), newer
             self._told.clear()
-        for file in self._files[:-1]:
+        for file in tuple(self._left):
             if now - file.heard_seconds >= _LEFT_SECONDS:
                 self._let_go(file)
 
     def _open_newer(self) -> HitFile | None:
-        if self._files and identity_of(self.path.stat()) == self._files[-1].identity:
+        if self._current and identity_of(self.path.stat()) == self._current.identity:
             return None
         return HitFile(self.path, self.bookmark)
 
@@ -119,7 +123,7 @@ class HitTail:
                 on_hits(harvest.hits)
         else:
             return True
-        if file is self._files[-1] and file.bookmark.offset >= self._cut_at_bytes:
+        if file is self._current and file.bookmark.offset >= self._cut_at_bytes:
             await self._cut(file)
         return False
 
@@ -133,13 +137,15 @@ class HitTail:
             self._warn(f"a hit log cannot be truncated: {error.strerror}")
 
     def _let_go(self, file: HitFile) -> None:
-        self._bookmark = self.bookmark
-        self._files.remove(file)
+        if file is self._current:
+            self._bookmark, self._current = file.bookmark, None
+        else:
+            self._left.remove(file)
         file.close()
 
     def close(self) -> None:
         """Let go of all logs."""
-        for file in tuple(self._files):
+        for file in self._files():
             self._let_go(file)
 
     def _warn(self, event: str, **details: str) -> None:

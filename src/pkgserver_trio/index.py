@@ -5,26 +5,25 @@ Changed on one thread only; every operation is whole when it returns. Keys are `
 
 from __future__ import annotations
 
+from heapq import nlargest
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from pkgserver_trio.lru import Lru
+from pkgserver_trio.lru import Entry, Lru
 from pkgserver_trio.recent import MOST, Recent
 from pkgserver_trio.resource import tag_of, tags_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pkgserver_trio.disk import FileStat
     from pkgserver_trio.recent import Use
     from pkgserver_trio.resource import Kind
 
-#: A prime below 2**24: no round difference between two modification times gives the same mark.
-_MARKS: Final = 16_777_213
+#: A prime below 2**32: no round difference between two modification times gives the same mark.
+_MARKS: Final = 4_294_967_291
 #: More than the largest tag of a key.
 _TAGS: Final = 16
-#: What a survey knows of a file: its time of use (ns since the epoch), key, size (bytes) and modification time (ns).
-Surveyed = tuple[int, int, int, int]
 
 
 class Index:
@@ -32,13 +31,12 @@ class Index:
 
     def __init__(self, recent: Recent | None = None) -> None:
         self._recent = Recent() if recent is None else recent
-        # By tag, and lists: a counter by kind would take seconds to fill for a million files.
         self._files = [0] * _TAGS
         self._bytes = [0] * _TAGS
-        self._lru: Lru[int] = Lru()
+        self._lru = Lru()
+        self._gone: set[int] | None = set()  # what was dropped, until a survey comes in that may have seen it
         self._used_ns: dict[int, int] = {}
         self._newest_ns = 0
-        self.suspects: set[int] = set()
         self.pinned: frozenset[int] = frozenset()
         self.evicted_files = 0
         self.evicted_bytes = 0
@@ -54,23 +52,31 @@ class Index:
 
     def trusts(self, key: int) -> bool:
         """Tell whether the file was verified, and not doubted since."""
-        return key in self._lru and key not in self.suspects
+        found = self._lru.find(key)
+        return found is not None and not found.suspect
+
+    def is_suspect(self, key: int) -> bool:
+        """Tell whether the file is known, and not known as right."""
+        found = self._lru.find(key)
+        return found is not None and found.suspect
+
+    def suspects(self) -> Iterator[int]:
+        """Yield the suspects, in no order; the index may change meanwhile."""
+        return self._lru.suspects()
 
     def is_unchanged(self, key: int, stat: FileStat) -> bool:
         """Tell whether a known file still is what it was when it was entered: its size, and a mark of its mtime."""
-        return self._lru.find(key) == (stat.size_bytes, stat.mtime_ns % _MARKS)
+        found = self._lru.find(key)
+        return found is not None and found[:2] == (stat.size_bytes, stat.mtime_ns % _MARKS)
 
     def size_of(self, key: int) -> int | None:
         """Return the size of a known file, a suspect too; this is no use of it."""
         found = self._lru.find(key)
-        return None if found is None else found[0]
+        return None if found is None else found.size
 
     def add(self, key: int, stat: FileStat, used_ns: int) -> None:
         """Enter a verified file as the one used last, at `used_ns` since the epoch."""
-        self._uncount(key)
-        self._lru.add(key, stat.size_bytes, stat.mtime_ns % _MARKS)
-        self._count(key, stat.size_bytes)
-        self.suspects.discard(key)
+        self._put(key, Entry(stat.size_bytes, stat.mtime_ns % _MARKS, suspect=False))
         self.touch(key, used_ns)
 
     def touch(self, key: int, used_ns: int) -> None:
@@ -86,22 +92,23 @@ class Index:
     def trust(self, key: int, stat: FileStat, used_ns: int) -> None:
         """Note that a file was found right; that is no use of it, so its age stays. Another one is entered."""
         if self.is_unchanged(key, stat):
-            self.suspects.discard(key)
+            self._lru.suspect(key, suspect=False)
         else:
             self.add(key, stat, used_ns)
 
     def doubt(self, key: int) -> None:
         """Make a known file a suspect: it takes space, but is not to be served as it is."""
-        if key in self._lru:
-            self.suspects.add(key)
+        self._lru.suspect(key, suspect=True)
 
     def drop(self, key: int) -> None:
         """Forget a file."""
-        self._uncount(key)
-        self._lru.remove(key)
+        size, tag = self._lru.remove(key), tag_of(key)
+        self._files[tag] -= size is not None
+        self._bytes[tag] -= size or 0
         self._recent.drop(key)
         self._used_ns.pop(key, None)
-        self.suspects.discard(key)
+        if self._gone is not None:
+            self._gone.add(key)
 
     @property
     def evictable_bytes(self) -> int:
@@ -122,16 +129,32 @@ class Index:
         """Have a file evicted last of all; that is no use of it."""
         self._lru.touch(key)
 
-    def seed(self, found: Sequence[Surveyed], suspects: Iterable[int]) -> None:
-        """Enter what a scan found, oldest use first, as older than all that is known; what is known already wins."""
-        self.suspects.update(key for key in suspects if key not in self._lru)
-        for _, key, size, _ in found:
-            if key not in self._lru:
-                self._count(key, size)
-        self._lru.seed((key, size, mtime_ns % _MARKS) for _, key, size, mtime_ns in found)
-        self._recent.seed([(used_ns, key) for used_ns, key, _, _ in found[-MOST:]])
-        if found:
-            self._newest_ns = max(self._newest_ns, found[-1][0])
+    def enter(self, key: int, stat: FileStat, *, suspect: bool) -> bool:
+        """Enter a file that a survey found, for `sort`; False for one that is there: some are listed twice."""
+        new = key not in self._lru
+        if new:
+            self._put(key, Entry(stat.size_bytes, stat.mtime_ns % _MARKS, suspect))
+        return new
+
+    def sort(self, used_ns: Sequence[int]) -> None:
+        """Order what was entered, and nothing else yet, by times of use, told in the order in which it was."""
+        self._lru.sort(used_ns)
+        latest = list(zip(nlargest(MOST, used_ns), self._lru.newest(), strict=False))
+        self._recent.seed(latest[::-1])
+        self._newest_ns = latest[0][0] if latest else 0
+
+    def adopt(self, found: Index) -> None:
+        """Take over what a survey made, as older than all that is known; what is known already wins.
+
+        Takes 4 us for each file that was entered or dropped since the survey began, whatever that found.
+        """
+        for key in self._gone or ():
+            found.drop(key)
+        for key, entry in self._lru.items():
+            found._put(key, entry)
+        self._lru, self._files, self._bytes, self._gone = found._lru, found._files, found._bytes, None
+        self._recent.seed([(use.used_ns, use.key) for use in found._recent][::-1])
+        self._newest_ns = max(self._newest_ns, found._newest_ns)
 
     def held(self, kind: Kind) -> tuple[int, int]:
         """Return how many files of a kind there are, and their size together."""
@@ -143,16 +166,11 @@ class Index:
         known = ((use, self._lru.size_of(use.key)) for use in self._recent if use.key in self._lru)
         return list(islice(known, limit))
 
-    def _count(self, key: int, size: int) -> None:
-        tag = tag_of(key)
-        self._files[tag] += 1
-        self._bytes[tag] += size
-
-    def _uncount(self, key: int) -> None:
-        if key in self._lru:
-            tag = tag_of(key)
-            self._files[tag] -= 1
-            self._bytes[tag] -= self._lru.size_of(key)
+    def _put(self, key: int, entry: Entry) -> None:
+        """Make an entry the newest, in place of any older one."""
+        before, tag = self._lru.add(key, entry), tag_of(key)
+        self._files[tag] += before is None
+        self._bytes[tag] += entry.size - (before or 0)
 
     def take_used(self) -> dict[int, int]:
         """Return when files were used since the last call (ns since the epoch), and begin anew."""

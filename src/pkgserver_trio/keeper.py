@@ -29,6 +29,7 @@ async def keep(library: Library, hit_logs: Sequence[Path] = ()) -> None:
         await trio.sleep(_SAVE_SECONDS)
     index = library.store.index
     structlog.get_logger().info("cache indexed", files=len(index), size_bytes=index.total_bytes)
+    await _attempt(library.store.space.trim)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(library.inspect_suspects)
         if hit_logs:

@@ -6,9 +6,11 @@ it takes longer than the lines of that time could wait.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import shutil
+import stat
 import threading
 import time
 from contextlib import suppress
@@ -19,12 +21,12 @@ import structlog
 from pkgserver_trio.log_names import COMPRESSED, UNFINISHED, chores, log_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _MODE = 0o640  # the log has the addresses of clients
-#: No other user decides where we write, by a link in a folder that all may write to.
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+#: Not through a link, which would be another user's word in a folder that all may write to, nor waiting at a pipe.
+_ITSELF = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class LogFolder:
@@ -63,7 +65,7 @@ class LogFolder:
 
     def _open(self, file: str) -> int:
         self._folder.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self._folder / file, _FLAGS, _MODE)
+        fd = _open_file(self._folder / file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         if not self._tidying.is_alive():
             self._tidying = threading.Thread(target=tidy, args=(self._folder, self._wall()), daemon=True)
             with suppress(RuntimeError):  # no room for a thread: the next hour tries again
@@ -78,28 +80,60 @@ def write_all(fd: int, lines: bytes) -> None:
         rest = rest[os.write(fd, rest) :]
 
 
+def _open_file(path: Path, flags: int) -> int:
+    """Return a descriptor of the regular file `path` itself. Raises OSError."""
+    fd = os.open(path, flags | _ITSELF, _MODE)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return fd
+
+
 def tidy(folder: Path, now: float) -> None:
     """Compress the files that are finished at `now`, in Unix seconds, and remove the old ones; a failure is logged."""
+    failures = list(_tend(folder, now))
+    if failures:  # on a full disk there would be a line for every file
+        path, error = failures[0]
+        words = {"path": str(path), "error": error.strerror, "failures": len(failures)}
+        structlog.get_logger().warning("old log files cannot be tended", **words)
+
+
+def _tend(folder: Path, now: float) -> Iterator[tuple[Path, OSError]]:
+    """Do what is to be done, and yield what fails: the rest is done all the same."""
     try:
         todo = chores([entry.name for entry in folder.iterdir()], now)
-        for name in todo.remove:
-            (folder / name).unlink(missing_ok=True)
-        for name in todo.compress:
-            _compress(folder / name)
     except OSError as error:
-        structlog.get_logger().warning("old log files cannot be tended", folder=str(folder), error=error.strerror)
+        yield folder, error
+        return
+    for chore, names in ((_remove, todo.remove), (_compress, todo.compress)):
+        for name in names:
+            try:
+                chore(folder / name)
+            except OSError as error:
+                yield folder / name, error
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 def _compress(path: Path) -> None:
     """Replace a file by its compressed form, whose name it never has in parts: a crash loses nothing."""
     final = path.with_name(path.name + COMPRESSED)
     fresh = final.with_name(final.name + UNFINISHED)
-    with fresh.open("wb") as target:
-        os.fchmod(target.fileno(), _MODE)
-        if final.exists():  # the clock was set back, and the hour logged to twice; members of gzip files add up
-            with final.open("rb") as before:
-                shutil.copyfileobj(before, target)
-        with path.open("rb") as source, gzip.GzipFile(path.name.removesuffix(".log"), "wb", 6, target) as packed:
-            shutil.copyfileobj(source, packed, 1024 * 1024)
-    fresh.replace(final)
+    fresh.unlink(missing_ok=True)
+    try:
+        with open(_open_file(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as target:
+            if final.exists():  # the clock was set back, and the hour logged to twice; members of gzip files add up
+                with open(_open_file(final, os.O_RDONLY), "rb") as before:
+                    shutil.copyfileobj(before, target)
+            with (
+                open(_open_file(path, os.O_RDONLY), "rb") as source,
+                gzip.GzipFile(path.name.removesuffix(".log"), "wb", 6, target) as packed,
+            ):
+                shutil.copyfileobj(source, packed, 1024 * 1024)
+        fresh.replace(final)
+    except OSError:
+        fresh.unlink(missing_ok=True)  # half of it would only take room, which may be what is missing
+        raise
     path.unlink()

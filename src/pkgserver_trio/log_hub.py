@@ -4,6 +4,7 @@
 2. What is below the log's own level is made only while somebody watches that level.
 3. Lines come from any thread; all else happens on Trio's.
 4. One event is one line here, a traceback too.
+5. Lines go out together with those that come right after them: many watchers of a busy server cost it little.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 
     from structlog.typing import BindableLogger, EventDict, Processor
 
-#: Who could watch by accident, or to do harm, has to know the password; still, each holds lines.
+#: Each holds lines. And one that vanished without a word is noticed only when there is something to send to it.
 MAX_WATCHERS = 64
 #: Lines that wait for a watcher; what comes while it is so far behind is lost to it.
 MAX_WAITING = 1000
+#: Too short to be seen by who watches, and long enough for many lines (rule 5).
+_GATHER_SECONDS = 0.05
 #: How long a watcher may take for its last lines when the server stops.
 _LAST_LINES_SECONDS = 1
 _LEVELS = {
@@ -36,10 +39,6 @@ _LEVELS = {
 }
 #: Above all levels.
 _NOBODY = logging.CRITICAL + 1
-
-
-class TooManyWatchersError(Exception):
-    """There is no room for one more watcher."""
 
 
 class _Line:
@@ -90,15 +89,15 @@ class Watcher:
         self._wake()
 
     async def take(self) -> str:
-        """Return the next lines as soon as there are any; empty at the end."""
-        while True:
-            with self._lock:
-                lines, self._lines = self._lines, []
-                lost, self._lost = self._lost, 0
-            if lines or self._ended:
-                break
+        """Return the next lines soon after there are any; empty at the end."""
+        while not self._lines and not self._ended:
             self._news = trio.Event()
             await self._news.wait()
+        if not self._ended:
+            await trio.sleep(_GATHER_SECONDS)
+        with self._lock:
+            lines, self._lines = self._lines, []
+            lost, self._lost = self._lost, 0
         text = "".join(line.text(colour=self._colour) for line in lines)
         return text + (f"{lost} lines are missing here: they came faster than they were taken\n" if lost else "")
 
@@ -114,9 +113,12 @@ class LogHub:
 
     @contextmanager
     def watch(self, level: str, *, colour: bool, cut: Callable[[], None]) -> Iterator[Watcher]:
-        """Watch what is logged from now on, from `level` up. Raises TooManyWatchersError."""
+        """Watch what is logged from now on, from `level` up; one too many has the one cut who has watched longest."""
         if len(self._watchers) == MAX_WATCHERS:
-            raise TooManyWatchersError(f"{MAX_WATCHERS} watch the log already")
+            longest = self._watchers[0]
+            self._leave(longest)
+            longest.end()
+            longest.cut()
         watcher = Watcher(_LEVELS[level], colour=colour, cut=cut)
         if self._closed:
             watcher.end()
@@ -124,7 +126,10 @@ class LogHub:
         try:
             yield watcher
         finally:
-            self._have(tuple(other for other in self._watchers if other is not watcher))
+            self._leave(watcher)
+
+    def _leave(self, watcher: Watcher) -> None:
+        self._have(tuple(other for other in self._watchers if other is not watcher))
 
     def _have(self, watchers: tuple[Watcher, ...]) -> None:
         self._watchers = watchers

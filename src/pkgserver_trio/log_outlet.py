@@ -117,13 +117,12 @@ class Outlet:
         with self._changed:
             self._changed.wait_for(lambda: self._lines or self._reopening or self._closing)
             self._changed.wait_for(lambda: self._reopening or self._closing, _GATHER_SECONDS)
-            if self._reopening:
-                self._sink.close()
-                self._reopening = False
-            if self._closing and not self._lines:
-                return None
+            reopening, self._reopening = self._reopening, False
+            ended = self._closing and not self._lines
             lines, self._lines = self._lines, []
-            return lines
+        if reopening:
+            self._sink.close()  # not under the lock: it may block, and `put` must not
+        return None if ended else lines
 
     def _write(self, lines: list[str]) -> OSError | None:
         text = "".join(lines)

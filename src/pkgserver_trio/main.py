@@ -9,7 +9,7 @@ On `stopping`: no new connections, time for the answers, then time for the fligh
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -93,19 +93,15 @@ async def run(
     hit_logs = find_hit_logs(settings.hit_logs)
     async with owned(root) as ownership, listening(*settings.listen) as listeners:
         empty(root / "temp")
-        verified = open_verified(root / "verified.sqlite")
-        try:
+        with closing(open_verified(root / "verified.sqlite")) as verified:
             async with (
                 open_storage_servers(settings, transport=transport) as servers,
                 open_origins(settings, transport=transport) as origins,
                 own_names(),
             ):
-                parts = _Parts(
-                    settings, hit_logs, ownership, servers, origins, verified, listeners, hub or LogHub(), last_resort
-                )
+                opened = (ownership, servers, origins, verified, listeners)
+                parts = _Parts(settings, hit_logs, *opened, hub or LogHub(), last_resort)
                 await _run_tree(parts, stopping, task_status)
-        finally:
-            verified.close()
 
 
 async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskStatus[Running]) -> None:

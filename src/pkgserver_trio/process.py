@@ -1,7 +1,8 @@
 """The process around a server: its limits, the signals that end it, its exit codes.
 
 SIGTERM and SIGINT end a server in the orderly way, exit 0; a second one ends it at once. SIGHUP has the log file opened
-anew, SIGUSR1 writes to the log what every task waits for, and how far every download is.
+anew, SIGUSR1 writes to the log what every task waits for, and how far every download is; before there is a server, and
+when it has ended, these two do nothing.
 """
 
 from __future__ import annotations
@@ -39,11 +40,15 @@ if TYPE_CHECKING:
 _SWITCH_SECONDS = 0.0005
 #: How long a server that hangs gets to end by itself.
 _LAST_SECONDS = 10
+#: What asks a running server for something. Left alone, they would end the process.
+_REQUESTS = (signal.SIGHUP, signal.SIGUSR1)
 
 
 def serve(settings: Settings) -> int:
     """Run the server until a signal stops it; return the exit code (docs/settings.md, "Exit codes")."""
     sys.setswitchinterval(_SWITCH_SECONDS)
+    for number in _REQUESTS:
+        signal.signal(number, signal.SIG_IGN)
     hub, folder = LogHub(), Path(settings.logs_dir)
     with open_logs(level=settings.log_level, log_format=settings.log_format, folder=folder, hub=hub) as outlets:
         return run_until_signal(partial(_run, settings, hub, outlets))
@@ -51,7 +56,7 @@ def serve(settings: Settings) -> int:
 
 async def _run(settings: Settings, hub: LogHub, outlets: Sequence[Outlet], stopping: trio.Event) -> None:
     """Run the server, and do what signals ask for meanwhile."""
-    with trio.open_signal_receiver(signal.SIGHUP, signal.SIGUSR1) as received:
+    with trio.open_signal_receiver(*_REQUESTS) as received:
         async with trio.open_nursery() as nursery:
             async with trio.open_nursery() as serving:
                 running = await serving.start(partial(run, settings, stopping, hub=hub, last_resort=_end_soon))
@@ -66,16 +71,22 @@ async def _obey(received: AsyncIterator[int], outlets: Sequence[Outlet], library
                 outlet.reopen()
             structlog.get_logger().info("log opened anew")
         else:
-            report(library)
+            await report(library)
 
 
-def report(library: Library) -> None:
-    """Write to the log, at the level of a warning, what every task waits for, and how far every download is."""
+async def report(library: Library) -> None:
+    """Write to the log, at the level of a warning, what every task waits for, and how far every download is.
+
+    All of it is as of one moment; it is written line by line, since nobody should wait for thousands of them.
+    """
     log = structlog.get_logger()
-    for line in task_lines():
+    tasks, flights = list(task_lines()), list(flight_lines(library.downloads.flights))
+    for line in tasks:
         log.warning("task", task=line)
-    for words in flight_lines(library.downloads.flights):
+        await trio.lowlevel.checkpoint()
+    for words in flights:
         log.warning("flight", **words)
+        await trio.lowlevel.checkpoint()
 
 
 def _end_soon() -> None:

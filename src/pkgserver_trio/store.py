@@ -94,7 +94,7 @@ class Store:
 
         Raises OSError when that says nothing of the file.
         """
-        doubted = resource.pack() in self.index.suspects
+        doubted = self.index.is_suspect(resource.pack())
 
         def look() -> tuple[StoredFile, bool] | None:
             stored = self._open(resource)
@@ -224,15 +224,13 @@ class Store:
             await self.doubt(resource)
             raise failure
 
-    def suspects(self) -> list[Resource]:
-        """Return the files that are in `cache/` and not known as right."""
-        return [Resource.unpack(key) for key in self.index.suspects]
+    def suspects(self) -> Iterator[Resource]:
+        """Yield the files that are in `cache/` and not known as right; they may change meanwhile."""
+        return map(Resource.unpack, self.index.suspects())
 
     async def scan(self) -> None:
         """Rebuild the index from the disk; what is used or committed meanwhile counts as newer. Raises OSError."""
-        found, suspects = await trio.to_thread.run_sync(survey, self.files, self.verified)
-        self.index.seed(found, suspects)
-        await self.space.trim()
+        self.index.adopt(await trio.to_thread.run_sync(survey, self.files, self.verified))
 
     async def save_access_times(self) -> None:
         """Write the times of use since the last call to the files' access times, where the next start finds them."""

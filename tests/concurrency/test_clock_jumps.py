@@ -78,7 +78,7 @@ async def test_the_order_of_use_survives_a_jump_and_a_restart(
         years = -years
     async with open_loft(tmp_path, hosts, LoftPlan(wall_ns=wall.ns, max_cache=3 * SIZE)) as loft:
         await loft.store.scan()
-        assert loft.store.suspects() == []
+        assert list(loft.store.suspects()) == []
         await hold(loft, FOUR)
         assert loft.cached == names(ONE, TWO, FOUR)
 

@@ -316,7 +316,14 @@ async def test_a_restart_hears_all_of_another_log(follower: Follower, autojump_c
     "text",
     [
         *("", "[]", "{", "7", '{"{log}": 7}', '{"{log}": [-1, ""]}', '{"{log}": [1, "ab"]}', '{"{log}": [1.5, "a"]}'),
-        *('{"{log}": ["1", "a"]}', '{"{log}": [true, ""]}', '{"{log}": [1, "\\u20ac"]}', '{"{log}": [5, 5]}'),
+        *(
+            "[" * 100_000,
+            '{"{log}": [7, ""]}',
+            '{"{log}": ["1", "a"]}',
+            '{"{log}": [true, ""]}',
+            '{"{log}": [1, "\\u20ac"]}',
+            '{"{log}": [5, 5]}',
+        ),
     ],
 )
 async def test_lost_positions_mean_that_all_is_heard_again(
@@ -358,6 +365,32 @@ async def test_a_log_that_fails_to_be_read_goes_on_where_it_was(
             assert await follower.hears() == []
         assert {entry["event"] for entry in entries} == {"a hit log cannot be read: Input/output error"}
         assert await follower.hears() == [2]
+
+
+async def test_a_new_log_that_fails_while_the_old_one_is_heard_goes_on_where_it_was(
+    follower: Follower, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pread
+
+    def fail_in_the_new_one(fd: int, size: int, offset: int) -> bytes:
+        if os.path.samestat(os.fstat(fd), follower.log.stat()):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, size, offset)
+
+    renamed = follower.folder / "hits.log.1"
+    follower.write(lines(1))
+    async with follower.following():
+        assert await follower.hears() == [1]
+        follower.log.rename(renamed)
+        follower.write(lines(2))
+        assert await follower.hears() == [2]
+        with monkeypatch.context() as patch:
+            patch.setattr("pkgserver_trio.hit_file.os.pread", fail_in_the_new_one)
+            follower.write(lines(3))
+            follower.write(lines(4), renamed)
+            assert await follower.hears() == [4]
+        assert await follower.hears() == [3]
+    assert Bookmarks(follower.bookmarks).of(follower.log).offset == len(lines(2, 3))
 
 
 async def test_a_log_that_cannot_be_cut_is_heard_all_the_same(

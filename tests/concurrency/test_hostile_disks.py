@@ -40,7 +40,7 @@ async def assert_comes_through(loft: Loft) -> None:
     assert isinstance(hit, StoredFile)
     assert (await read_on(hit)).body == WANTED.body
     assert loft.store.path(WANTED.resource).read_bytes() == WANTED.body
-    assert loft.store.suspects() == []
+    assert list(loft.store.suspects()) == []
     loft.assert_no_leftovers()
 
 
@@ -72,7 +72,7 @@ async def test_a_file_that_fails_while_it_is_read_is_fetched_again(tmp_path: Pat
         disk.failures["read"] = code
         reading = await read_on(hit, 100)
         assert (reading.body, reading.broken) == (b"", True)
-        assert loft.store.suspects() == [WANTED.resource]
+        assert list(loft.store.suspects()) == [WANTED.resource]
         assert loft.store.index.total_bytes == WANTED.size  # it still takes space
         # The copy on disk fails again when it is hashed; the new one does not.
         disk.hooks["create"] = disk.failures.clear
@@ -130,12 +130,12 @@ async def test_a_lack_of_memory_casts_no_doubt_on_a_file(tmp_path: Path, no_thre
         await loft.library.hold(WANTED.resource)
         disk.failures["read"] = code
         assert (await read_on(await loft.library.obtain(WANTED.resource))).broken
-        assert loft.store.suspects() == []
+        assert list(loft.store.suspects()) == []
         loft.store.index.doubt(WANTED.resource.pack())
         with pytest.raises(StorageFailedError):
             await loft.get(WANTED.resource)
         await loft.library.inspect_suspects()
-        assert loft.store.suspects() == [WANTED.resource]
+        assert list(loft.store.suspects()) == [WANTED.resource]
         assert host.requests("GET", WANTED.path) == 1
 
 

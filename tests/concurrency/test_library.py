@@ -152,12 +152,12 @@ async def test_a_damaged_inherited_file_is_quarantined_and_fetched_again(
     async with open_loft(tmp_path, {"one.invalid": upstream()}) as loft:
         if scanned:
             await loft.store.scan()
-            assert loft.store.suspects() == [WANTED.resource]
+            assert list(loft.store.suspects()) == [WANTED.resource]
         assert (await loft.get(WANTED.resource)).body == WANTED.body
         await wait_all_tasks_blocked()
         assert (tmp_path / "quarantine" / NAME).read_bytes() == wrong
         assert (tmp_path / "cache" / NAME).read_bytes() == WANTED.body
-        assert loft.store.suspects() == []
+        assert list(loft.store.suspects()) == []
 
 
 async def test_a_file_that_was_deleted_is_fetched_again(tmp_path: Path, no_threads: None) -> None:
@@ -212,7 +212,7 @@ async def test_an_unreadable_file_stops_no_inspection_and_is_fetched_again(tmp_p
         unreadable.unlink()
         unreadable.mkdir()  # opens, and then fails every read
         await loft.library.inspect_suspects()
-        assert loft.store.suspects() == [WANTED.resource]
+        assert list(loft.store.suspects()) == [WANTED.resource]
         assert (await loft.get(WANTED.resource)).body == WANTED.body  # and cannot be kept
         unreadable.rmdir()
         await loft.library.hold(WANTED.resource)
@@ -226,7 +226,7 @@ async def test_the_keeper_inspects_and_saves_and_trims(tmp_path: Path, autojump_
         os.utime(old, (0, 0))
         nursery.start_soon(keep, loft.library)
         await trio.sleep(1)
-        assert loft.store.suspects() == []
+        assert list(loft.store.suspects()) == []
         assert files_in(tmp_path / "quarantine") == {OTHER.resource.name}
         await trio.sleep(60)
         assert old.stat().st_atime_ns > 0

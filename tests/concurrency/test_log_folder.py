@@ -166,6 +166,73 @@ def test_a_link_in_the_place_of_the_file_is_not_followed(folder: Path, log: LogF
     assert (tmp_path / "precious").read_bytes() == b""
 
 
+@pytest.mark.parametrize("has_reader", [False, True])
+def test_a_pipe_in_the_place_of_the_file_is_neither_waited_for_nor_written_to(
+    folder: Path, log: LogFolder, *, has_reader: bool
+) -> None:
+    folder.mkdir()
+    pipe = folder / log_name(START)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) if has_reader else None
+    try:
+        with pytest.raises(OSError, match="not a regular file" if has_reader else "No such device"):
+            log.write(b"a line\n")
+        assert reader is None or os.read(reader, 100) == b""
+    finally:
+        if reader is not None:
+            os.close(reader)
+
+
+@pytest.mark.parametrize("place", ["", ".gz", ".gz.new"])
+def test_a_link_is_not_followed_where_files_are_compressed(folder: Path, tmp_path: Path, place: str) -> None:
+    folder.mkdir()
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    finished = folder / log_name(START)
+    finished.write_text("a line\n")
+    link = finished.with_name(finished.name + place)
+    link.unlink(missing_ok=True)
+    link.symlink_to(precious)
+    with capture_logs() as lines:
+        tidy(folder, START + HOUR)
+    assert precious.read_text() == "precious"
+    told = [(line["path"], line["error"], line["failures"]) for line in lines]
+    if place == ".gz.new":  # only a leftover has that name
+        assert told == []
+        assert names_in(folder) == [f"{finished.name}.gz"]
+    else:
+        assert told == [(str(finished), "Too many levels of symbolic links", 1)]
+        assert sorted({finished.name, link.name}) == names_in(folder)
+
+
+def test_one_file_that_cannot_be_tended_holds_up_no_other(folder: Path) -> None:
+    folder.mkdir()
+    old = [folder / log_name(START - day * DAY) for day in (20, 19)]
+    finished = [folder / log_name(START - hour * HOUR) for hour in (3, 2)]
+    old[0].mkdir()
+    finished[0].mkdir()
+    old[1].touch()
+    finished[1].touch()
+    with capture_logs() as lines:
+        tidy(folder, START)
+    assert [(line["path"], line["failures"]) for line in lines] == [(str(old[0]), 2)]
+    assert names_in(folder) == [old[0].name, finished[0].name, f"{finished[1].name}.gz"]
+
+
+def test_what_finds_no_room_to_be_compressed_is_left_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def copy(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder.mkdir()
+    finished = folder / log_name(START)
+    finished.write_text("a line\n")
+    monkeypatch.setattr("shutil.copyfileobj", copy)
+    with capture_logs() as lines:
+        tidy(folder, START + HOUR)
+    assert [line["error"] for line in lines] == ["No space left on device"]
+    assert names_in(folder) == [finished.name]
+
+
 def test_others_cannot_read_the_addresses_of_clients(folder: Path, log: LogFolder, clock: Clock) -> None:
     log.write(b"one\n")
     clock.now += HOUR

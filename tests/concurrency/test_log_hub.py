@@ -16,7 +16,7 @@ import trio.testing
 from tests.log_state import restored_logs
 
 from pkgserver_trio import log_hub
-from pkgserver_trio.log_hub import MAX_WAITING, MAX_WATCHERS, LogHub, TooManyWatchersError
+from pkgserver_trio.log_hub import MAX_WAITING, MAX_WATCHERS, LogHub
 from pkgserver_trio.logs import configure_logs
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def own_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 async def test_a_watcher_is_shown_what_the_log_leaves_out_from_its_level_up(
-    hub: LogHub, capsys: pytest.CaptureFixture[str]
+    hub: LogHub, autojump_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (
         hub.watch("debug", colour=False, cut=do_nothing) as all_of_it,
@@ -80,7 +80,7 @@ async def test_what_nobody_watches_is_not_even_made(hub: LogHub, capsys: pytest.
     assert own_lines(capsys) == []
 
 
-async def test_colour_is_there_only_for_those_who_want_it(hub: LogHub) -> None:
+async def test_colour_is_there_only_for_those_who_want_it(hub: LogHub, autojump_clock: trio.testing.MockClock) -> None:
     with (
         hub.watch("info", colour=True, cut=do_nothing) as coloured,
         hub.watch("info", colour=False, cut=do_nothing) as plain,
@@ -92,7 +92,7 @@ async def test_colour_is_there_only_for_those_who_want_it(hub: LogHub) -> None:
         assert "\x1b[" in await coloured.take()
 
 
-async def test_one_event_is_one_line_and_so_is_a_traceback(hub: LogHub) -> None:
+async def test_one_event_is_one_line_and_so_is_a_traceback(hub: LogHub, autojump_clock: trio.testing.MockClock) -> None:
     with hub.watch("info", colour=False, cut=do_nothing) as watcher:
         structlog.get_logger().error("defect", exc_info=ValueError("first\nsecond"))
         (line,) = (await watcher.take()).splitlines()
@@ -101,7 +101,7 @@ async def test_one_event_is_one_line_and_so_is_a_traceback(hub: LogHub) -> None:
 
 
 async def test_lines_of_libraries_and_of_other_threads_are_shown(
-    hub: LogHub, capsys: pytest.CaptureFixture[str]
+    hub: LogHub, autojump_clock: trio.testing.MockClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with hub.watch("info", colour=False, cut=do_nothing) as watcher:
         async with trio.open_nursery() as nursery:
@@ -125,7 +125,9 @@ async def test_lines_of_libraries_and_of_other_threads_are_shown(
     assert own_lines(capsys) == ["from a library", "of a level of its own"]
 
 
-async def test_who_does_not_keep_up_misses_lines_is_told_how_many_and_goes_on(hub: LogHub) -> None:
+async def test_who_does_not_keep_up_misses_lines_is_told_how_many_and_goes_on(
+    hub: LogHub, autojump_clock: trio.testing.MockClock
+) -> None:
     with hub.watch("debug", colour=False, cut=do_nothing) as watcher:
         for number in range(MAX_WAITING + 7):
             structlog.get_logger().debug(f"number {number}.")
@@ -138,18 +140,43 @@ async def test_who_does_not_keep_up_misses_lines_is_told_how_many_and_goes_on(hu
         assert "later" in line
 
 
-async def test_no_more_than_so_many_watch_and_who_leaves_makes_room(hub: LogHub) -> None:
+async def test_lines_that_come_right_after_each_other_go_out_together_and_later_ones_do_not_wait_for_more(
+    hub: LogHub,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    began = trio.current_time()
+    with hub.watch("debug", colour=False, cut=do_nothing) as watcher:
+
+        async def log() -> None:
+            for name in ("first", "second"):
+                structlog.get_logger().debug(name)
+                await trio.sleep(0.01)
+            await trio.sleep(1)
+            structlog.get_logger().debug("third")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log)
+            for names in (["first", "second"], ["third"]):
+                assert [line.split()[-1] for line in (await watcher.take()).splitlines()] == names
+            assert trio.current_time() - began < 1.2
+
+
+async def test_one_watcher_too_many_takes_the_place_of_who_has_watched_longest(hub: LogHub) -> None:
+    cut: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log_hub, "MAX_WATCHERS", 2)
-        with hub.watch("info", colour=False, cut=do_nothing):
-            with (
-                hub.watch("debug", colour=False, cut=do_nothing),
-                pytest.raises(TooManyWatchersError, match="2 watch"),
-                hub.watch("info", colour=False, cut=do_nothing),
-            ):
-                pass
-            with hub.watch("info", colour=False, cut=do_nothing):
+        with (
+            hub.watch("debug", colour=False, cut=lambda: cut.append("first")) as first,
+            hub.watch("info", colour=False, cut=lambda: cut.append("second")),
+        ):
+            with hub.watch("info", colour=False, cut=lambda: cut.append("third")):
+                assert cut == ["first"]
                 assert hub.level == logging.INFO
+                structlog.get_logger().error("not for him")
+            with hub.watch("warning", colour=False, cut=do_nothing):
+                assert cut == ["first"]
+            assert await first.take() == ""
+    assert hub.level > logging.CRITICAL
     assert MAX_WATCHERS == 64
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 import trio
+from tests.log_state import restored_logs
 
 from pkgserver_trio.log_outlet import Outlet, StandardOutput, spread
 from pkgserver_trio.logs import configure_logs
@@ -50,8 +51,8 @@ class Place:
 
 @pytest.fixture(autouse=True)
 def _restored_logs() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
+    with restored_logs():
+        yield
 
 
 @pytest.fixture
@@ -146,6 +147,29 @@ def test_reopening_closes_and_goes_on(place: Place) -> None:
     outlet.close()
     assert place.written == b"before\nafter\n"
     assert place.closed == 2
+
+
+def test_a_place_that_hangs_while_it_is_opened_anew_holds_up_nobody(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, release = threading.Event(), threading.Event()
+
+    def close() -> None:
+        closing.set()
+        assert release.wait(PATIENCE_SECONDS)
+
+    monkeypatch.setattr(place, "close", close)
+    outlet = Outlet(place)
+    outlet.reopen()
+    assert closing.wait(PATIENCE_SECONDS)
+    putting = threading.Thread(target=outlet.put, args=("a line\n",), daemon=True)
+    putting.start()
+    putting.join(1)
+    blocked = putting.is_alive()
+    release.set()
+    outlet.close()
+    assert not blocked
+    assert place.written == b"a line\n"
 
 
 def test_a_loss_is_said_when_there_is_room_to_say_it(place: Place) -> None:

@@ -9,6 +9,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.log_state import restored_logs
 
 from pkgserver_trio.logs import configure_logs, open_logs
 from pkgserver_trio.request_id import REQUEST_ID
@@ -19,12 +20,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _restored_logs() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with restored_logs():
+        yield
 
 
 def logged(log_format: str, *events: Callable[[], object], level: str = "info", colours: bool = False) -> list[str]:

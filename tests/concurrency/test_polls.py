@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from tests.fakes import Behaviour, FakeTransport
-from tests.lofts import open_servers, registry_of
+from tests.lofts import open_servers, registries_of, registry_of
 
-from pkgserver_trio.disk import Disk
-from pkgserver_trio.ledger import Ledger
-from pkgserver_trio.origin_check import Origins
-from pkgserver_trio.publication import Following
-from pkgserver_trio.registries import Registries
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
-from pkgserver_trio.settings import AllRegistries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +19,6 @@ if TYPE_CHECKING:
     from tests.lofts import Tarball
     from trio.testing import MockClock
 
-    from pkgserver_trio.resource import Resource
 
 GENERAL = "23338594-aafe-5451-b93e-139f81909106"
 OLD, NEW = registry_of(GENERAL, "old"), registry_of(GENERAL, "new")
@@ -43,20 +36,8 @@ def server(lists: Tarball, *knows: Tarball) -> FakeTransport:
 async def follow(root: Path, hosts: Mapping[str, FakeTransport], *, seconds: float) -> bytes | None:
     """Return what is published after so long, with a look every second and everything to be had."""
 
-    async def hold(_: Resource) -> None:
-        await trio.lowlevel.checkpoint()
-
     async with open_servers(hosts) as servers, trio.open_nursery() as nursery:
-        rules = Following(
-            servers=servers,
-            hold=hold,
-            choices=AllRegistries.ALL,
-            period_seconds=1,
-            ledger=Ledger(root / "ledger.jsonl", Disk()),
-            rollback_after_seconds=3600,
-            check_origin=Origins({}).check,
-        )
-        registries = Registries(root, Disk(), rules, welcome=lambda _: None, flavorless=True)
+        registries = registries_of(root, servers, period_seconds=1, flavorless=True)
         nursery.start_soon(registries.run)
         await trio.sleep(seconds)
         nursery.cancel_scope.cancel()

@@ -9,14 +9,9 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 from tests.fakes import Behaviour, FakeTransport
-from tests.lofts import open_servers, registry_of
+from tests.lofts import had_at_once, open_servers, registries_of, registry_of
 
-from pkgserver_trio.disk import Disk
-from pkgserver_trio.ledger import Ledger
-from pkgserver_trio.origin_check import Origins
-from pkgserver_trio.publication import Following
-from pkgserver_trio.registries import Registries
-from pkgserver_trio.settings import AllRegistries, Settings
+from pkgserver_trio.settings import Settings
 from pkgserver_trio.supervise import HANG_SECONDS, HangError, Turns, patience_seconds, watch
 
 if TYPE_CHECKING:
@@ -26,43 +21,23 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from pkgserver_trio.resource import Resource
-    from pkgserver_trio.upstream import StorageServer
 
 HOURS = 3600
 HEAD = registry_of("23338594-aafe-5451-b93e-139f81909106", "head")
 FILES = {f"/registries{flavor}": f"{HEAD.path}\n".encode() for flavor in ("", ".eager", ".conservative")}
 
 
-async def nothing(*_: object) -> None:
-    await trio.lowlevel.checkpoint()
-
-
 async def run_watched(
-    root: Path, seconds: float, *hosts: FakeTransport, hold: Callable[[Resource], Awaitable[None]] = nothing
+    root: Path, seconds: float, *hosts: FakeTransport, hold: Callable[[Resource], Awaitable[None]] = had_at_once
 ) -> None:
     """Run the registry loop under the watchdog for so long. Raises HangError, in groups."""
     async with open_servers({f"{number}.invalid": host for number, host in enumerate(hosts)}) as servers:
         with trio.move_on_after(seconds):
             async with trio.open_nursery() as nursery:
-                registries = registries_of(root, servers, hold)
+                registries = registries_of(root, servers, period_seconds=10, hold=hold)
                 nursery.start_soon(registries.run)
                 look = partial(watch, registries.turns, patience_seconds=HANG_SECONDS, last_resort=lambda: None)
                 nursery.start_soon(look)
-
-
-def registries_of(
-    root: Path, servers: tuple[StorageServer, ...], hold: Callable[[Resource], Awaitable[None]]
-) -> Registries:
-    rules = Following(
-        servers=servers,
-        hold=hold,
-        choices=AllRegistries.ALL,
-        period_seconds=10,
-        ledger=Ledger(root / "ledger.jsonl", Disk()),
-        rollback_after_seconds=3600,
-        check_origin=Origins({}).check,
-    )
-    return Registries(root, Disk(), rules, welcome=lambda _: None, flavorless=False)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +130,20 @@ async def test_a_machine_that_slept_is_no_hang(mock_clock: MockClock) -> None:
             mock_clock.jump(jump)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_turn_has_all_its_time_after_the_machine_slept(mock_clock: MockClock) -> None:
+    turns, longest = Turns(), list[tuple[str, float]]()
+    turns.begin("a loop")
+    with pytest.RaisesGroup(HangError):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(watch, turns, patience_seconds=100, last_resort=lambda: None))
+            await trio.testing.wait_all_tasks_blocked()
+            for jump in (10, 10_000, *[10] * 9):
+                longest.append(turns.longest())
+                mock_clock.jump(jump)
+                await trio.testing.wait_all_tasks_blocked()
+    assert longest[-1] == ("a loop", 100.0), "what took longer than that hung, whenever the machine slept"
 
 
 async def test_without_loops_nothing_hangs() -> None:

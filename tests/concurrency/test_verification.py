@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from tests.disks import rot
 from tests.fakes import FakeTransport
 from tests.lofts import files_in, open_loft, registry_of, tarball
 from tests.unit.tarballs import AMPLE
@@ -385,12 +386,3 @@ class OpenFiles(HookedDisk):
     def close(self, fd: int) -> None:
         self.fds.discard(fd)
         super().close(fd)
-
-
-def rot(path: Path) -> None:
-    """Change a byte as a failing disk does: neither size nor time tell of it."""
-    stat = path.stat()
-    body = bytearray(path.read_bytes())
-    body[len(body) // 2] ^= 1
-    path.write_bytes(body)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))

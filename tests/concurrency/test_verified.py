@@ -47,6 +47,19 @@ def test_what_was_added_survives_without_a_close(path: Path) -> None:
             assert second.knows(NAME, STAT)
 
 
+def test_many_are_asked_for_at_once(path: Path) -> None:
+    names = [f"artifact/{number}" for number in range(500)]
+    with closing(Verified(path)) as verified:
+        for name in names[:3]:
+            verified.add(name, STAT)
+        stats = dict.fromkeys(names, STAT) | {
+            names[1]: replace(STAT, size_bytes=11),
+            names[2]: replace(STAT, mtime_ns=1),
+        }
+        assert verified.known(stats) == {names[0]}
+    assert verified.known(stats) == set()  # a memory that cannot be read forgets
+
+
 @pytest.mark.parametrize("changed", [replace(STAT, size_bytes=11), replace(STAT, mtime_ns=1_000_000_001)])
 def test_a_changed_file_is_unknown_again(path: Path, changed: FileStat) -> None:
     with closing(Verified(path)) as verified:

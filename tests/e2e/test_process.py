@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -99,6 +100,16 @@ def test_log_is_in_its_file_too_and_signals_ask_for_a_new_one_and_for_a_report(
     anew = "".join(file.read_text() for file in logs.glob("*-pkgserver.log"))
     assert '"stopping"' in anew
     assert anew.splitlines()[-1] == printed.splitlines()[-1]
+
+
+def test_signals_that_come_too_late_do_not_spoil_the_end(zipapp: Path, unpacked: Path, tmp_path: Path) -> None:
+    with running_zipapp(tmp_path, {"SHIV_ROOT": str(unpacked)}) as server:  # it must end with exit code 0
+        server.process.terminate()
+        while server.process.poll() is None:
+            server.process.send_signal(signal.SIGHUP)
+            server.process.send_signal(signal.SIGUSR1)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.process.wait(0.001)
 
 
 def test_log_folder_that_cannot_be_used_stops_nothing(zipapp: Path, unpacked: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from tests.disks import rot
 from tests.e2e.client import Client
 from tests.integration.storage import storage_server
 from tests.integration.zipapp import running_zipapp
@@ -59,15 +60,6 @@ def get_until_kept(client: Client, path: str) -> None:
 def remembered(root: Path) -> set[str]:
     with closing(sqlite3.connect(root / "verified.sqlite")) as database:
         return {"/" + name for (name,) in database.execute("SELECT name FROM verified")}
-
-
-def rot(path: Path) -> None:
-    """Change a byte as a failing disk does: neither size nor time tell of it."""
-    stat = path.stat()
-    body = bytearray(path.read_bytes())
-    body[len(body) // 2] ^= 1
-    path.write_bytes(body)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def test_a_running_server_notices_a_repair_and_fetches_again(zipapp: Path, unpacked: Path, tmp_path: Path) -> None:

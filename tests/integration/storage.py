@@ -9,15 +9,45 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pkgserver_trio.demo.sample import Sample
 
 
+class ScriptedStorage:
+    """What a storage server at `url` offers; `requests` are those that came, as `GET /path`.
+
+    `files` may be added to at any time.
+    """
+
+    def __init__(self, url: str, files: Mapping[str, bytes]) -> None:
+        self.url = url
+        self.files = dict(files)
+        self.requests: list[str] = []
+        self._held: dict[str, threading.Event] = {}
+
+    @contextmanager
+    def held(self, path: str) -> Iterator[threading.Event]:
+        """Deliver no more than half of `path` until the event is set, or the context ends."""
+        release = self._held[path] = threading.Event()
+        try:
+            yield release
+        finally:
+            release.set()
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield the body of `path` as it is to be sent."""
+        body = self.files[path]
+        half = len(body) // 2
+        yield body[:half]
+        if path in self._held:
+            self._held[path].wait()
+        yield body[half:]
+
+
 @contextmanager
-def storage_server(sample: Sample) -> Iterator[tuple[str, list[str]]]:
-    """Serve the sample from a thread; yield its URL and the requests that came."""
-    requests: list[str] = []
+def open_storage(files: Mapping[str, bytes], address: str = "127.0.0.1") -> Iterator[ScriptedStorage]:
+    """Serve the files, by URL path, from a thread that listens on `address`."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -29,13 +59,14 @@ def storage_server(sample: Sample) -> Iterator[tuple[str, list[str]]]:
             self.answer(with_body=True)
 
         def answer(self, *, with_body: bool) -> None:
-            requests.append(f"{self.command} {self.path}")
-            body = sample.files.get(self.path)
+            storage.requests.append(f"{self.command} {self.path}")
+            body = storage.files.get(self.path)
             self.send_response(404 if body is None else 200)
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()
-            if with_body:
-                self.wfile.write(body or b"")
+            if with_body and body is not None:
+                for piece in storage.pieces(self.path):
+                    self.wfile.write(piece)
 
         def handle(self) -> None:
             with contextlib.suppress(ConnectionError):  # the server under test was killed
@@ -44,11 +75,19 @@ def storage_server(sample: Sample) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the base class's name
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer((address, 0), Handler) as server:
+        storage = ScriptedStorage(f"http://{address}:{server.server_port}", files)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", requests
+            yield storage
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def storage_server(sample: Sample) -> Iterator[tuple[str, list[str]]]:
+    """Serve the sample from a thread; yield its URL and the requests that came."""
+    with open_storage(sample.files) as storage:
+        yield storage.url, storage.requests

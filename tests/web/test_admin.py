@@ -224,3 +224,47 @@ async def test_only_one_verification_runs_at_a_time(site: Site, monkeypatch: pyt
     while report["status"] == "running":
         report = (await site.client.get(url, auth=ADMIN)).json()
     assert (report["status"], report["error"]) == ("failed", "not this time")
+
+
+CROSS_SITE = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+
+
+@pytest.mark.parametrize(
+    "headers", [CROSS_SITE, {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://evil.example"}, {"Origin": "null"}]
+)
+async def test_a_page_of_another_site_changes_nothing_with_a_browsers_credentials(
+    site: Site, sample: Sample, headers: dict[str, str]
+) -> None:
+    path = sample.artifact.path
+    await site.warm(path)
+    with capture_logs() as lines:
+        for method, url in (("POST", "/admin/cache/verify"), ("DELETE", f"/admin/cache{path}"), ("PUT", "/admin")):
+            answer = await site.client.request(method, url, auth=ADMIN, headers=headers)
+            assert (answer.status_code, answer.headers["Cache-Control"]) == (403, "no-store")
+    told = [line["path"] for line in lines if line["event"] == "admin request of another site refused"]
+    assert told == ["/admin/cache/verify", f"/admin/cache{path}", "/admin"]
+    assert path in site.cached
+    report = await site.client.get("/admin/cache/verify", auth=ADMIN, headers=headers)
+    assert (report.status_code, report.json()["status"]) == (200, "never")
+
+
+async def test_whether_the_password_is_right_is_said_before_where_the_request_comes_from(site: Site) -> None:
+    answer = await site.client.post("/admin/cache/verify", auth=WRONG, headers=CROSS_SITE)
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("fetch_site", ["same-origin", "none"])
+async def test_what_a_browser_does_for_its_own_user_is_done(site: Site, sample: Sample, fetch_site: str) -> None:
+    path = sample.artifact.path
+    await site.warm(path)
+    headers = {"Sec-Fetch-Site": fetch_site, "Origin": f"http://127.0.0.1:{site.port}"}
+    assert (await site.client.delete(f"/admin/cache{path}", auth=ADMIN, headers=headers)).status_code == 204
+
+
+async def test_every_request_of_a_connection_needs_the_password(site: Site) -> None:
+    async with connected(site.port) as raw:
+        for line, status in (("Authorization: Basic YWRtaW46czNjcjN0", 200), ("X: none", 401)):
+            await raw.ask("/admin", line)
+            head = await raw.head()
+            assert head.status == status
+            await raw.exactly(int(head.headers["content-length"]))

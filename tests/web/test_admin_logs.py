@@ -96,11 +96,20 @@ async def test_what_cannot_be_chosen_is_refused_with_what_can(site: Site, query:
     assert "level (info, debug, warning, error) and color (true, false)" in answer.text
 
 
-async def test_one_watcher_too_many_is_asked_to_come_later(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_left_without_being_noticed_makes_room_for_others(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(log_hub, "MAX_WATCHERS", 1)
-    async with watching(site):
-        answer = await site.client.get("/admin/logs", auth=ADMIN)
-        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    async with watching(site) as (gone, _):
+        await gone.stream.send_all(b"G")  # the server reads no further, and does not see the end that follows
+        await gone.stream.send_eof()
+        await until(lambda: len(site.running.server.connections) == 1)
+        async with watching(site) as (raw, head):
+            assert head.status == 200
+            structlog.get_logger().info("shown")
+            assert await seen(raw, b"shown")
+            await until(lambda: len(site.running.server.connections) == 1)
+        assert not (await gone.rest()).endswith(FAREWELL)
 
 
 async def test_ten_watchers_and_one_who_takes_nothing_do_no_harm_to_requests(

@@ -136,4 +136,4 @@ async def test_what_was_kept_on_a_full_disk_is_remembered_as_verified(serve: Ser
 
     again = await serve(files={})  # on a disk that is still full
     await assert_whole(again, SECOND.path, hit=True)
-    assert again.library.store.suspects() == []
+    assert list(again.library.store.suspects()) == []

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import Behaviour, redirect
+from tests.log_state import restored_logs
 from tests.web.raw import connected
 
 from pkgserver_trio import errors
@@ -32,12 +31,8 @@ _EVENT = re.compile(r"(\x1b\[2m)?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
 
 @pytest.fixture(autouse=True)
 def _restored_logs() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with restored_logs():
+        yield
 
 
 def assert_harmless(text: str) -> None:

@@ -41,7 +41,7 @@ async def test_a_stop_while_files_are_inspected_is_orderly(serve: Serve, large: 
         path.write_bytes(large.body)
     await first.stop()
     second = await serve(files={large.path: large.body})
-    await until(second.library.store.suspects)
+    await until(lambda: list(second.library.store.suspects()))
     await second.stop()
     assert second.unfinished == []
 

@@ -45,6 +45,31 @@ async def test_each_registry_has_an_age_and_who_listed_it_when(ready: Site, samp
         assert values["pkgserver_registry_rollbacks_refused_total", *labels, server] == 0
 
 
+async def test_a_registry_that_nobody_lists_is_still_measured(serve: Serve, sample: Sample) -> None:
+    site = await serve(files=sample.files, ready=True)
+    (poll,) = site.running.registries.flavors["eager"].polls
+    site.upstream.files = {path: body for path, body in sample.files.items() if not path.startswith("/registries")}
+    name, flavor = "pkgserver_registry_last_success_timestamp_seconds", ("flavor", "eager")
+    labels = (flavor, ("registry", sample.registry.uuid), ("server", site.upstream.url))
+    await until(lambda: poll.failing)
+    assert abs((await scrape(site))[name, *labels] - time.time()) < 60
+    await site.stop()
+    site = await serve()  # with the registry of the first one, and nobody upstream
+    assert (await scrape(site))["pkgserver_ready",] == 1
+    labels = (flavor, ("registry", sample.registry.uuid), ("server", site.upstream.url))
+    assert (await scrape(site))[name, *labels] == 0
+
+
+async def test_a_registry_has_one_value_for_two_servers_of_one_name(serve: Serve, sample: Sample) -> None:
+    site = await serve(files=sample.files, ready=True)
+    await site.stop()
+    again = await serve(JULIA_PKG_SERVER_STORAGE_SERVERS="http://u:x@127.0.0.1:9,http://v:y@127.0.0.1:9")
+    lines = [line for line in (await again.client.get("/metrics")).text.splitlines() if line.startswith("pkgserver_")]
+    assert any("registry_last_success" in line for line in lines)
+    names = [line.rpartition(" ")[0] for line in lines]
+    assert len(names) == len(set(names))
+
+
 async def test_a_head_that_moves_back_is_counted_and_told(serve: Serve, sample: Sample) -> None:
     newer = build_sample(generation=2)
     site = await serve(files=sample.files, ready=True)

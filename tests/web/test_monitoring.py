@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.web.site import Site
 
 MONITORING = Path(__file__).parents[2] / "compose" / "monitoring"
-#: flake8-async brings the one or the other, depending on Python.
+#: Which of the two there is depends on Python (pyproject.toml).
 yaml: Any = importlib.import_module("yaml" if find_spec("yaml") else "yaml_ft")
 
 FUNCTIONS = {"sum", "max", "rate", "increase", "time", "vector", "histogram_quantile", "label_values", "by", "or"}

@@ -47,7 +47,9 @@ async def test_a_trusted_peer_tells_of_a_hit(site: Site, sample: Sample) -> None
     assert (answer.status_code, len(counted)) == (204, 2)
 
 
-@pytest.mark.parametrize("forged", [{}, {"X-Forwarded-For": "127.0.0.1"}, {"X-Real-IP": "127.0.0.1"}])
+@pytest.mark.parametrize(
+    "forged", [{}, {"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}, {"X-Real-IP": "127.0.0.1"}]
+)
 @pytest.mark.parametrize("trusted", ["none", "10.0.0.0/8,::1/128"])
 async def test_a_stranger_tells_of_nothing(serve: Serve, sample: Sample, trusted: str, forged: dict[str, str]) -> None:
     site = await serve(files=sample.files, PKGSERVER_TRUSTED_PROXIES=trusted)

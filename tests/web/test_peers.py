@@ -33,14 +33,22 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return told
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-For": "192.0.2.1, 2001:db8::7"},
+        {"Forwarded": 'for=192.0.2.1, for="[2001:db8::7]:4711";proto=https'},
+        {"X-Real-IP": "2001:db8::7"},
+    ],
+    ids=lambda headers: next(iter(headers)),
+)
 @pytest.mark.parametrize("request_line", ["GET ", "HEAD ", "GET /name"])
 @pytest.mark.parametrize("trusted", ["127.0.0.0/8", "none"])
 async def test_a_request_is_counted_for_its_client(
-    serve: Serve, sample: Sample, peers: list[str], request_line: str, trusted: str
+    serve: Serve, sample: Sample, peers: list[str], *, request_line: str, trusted: str, headers: dict[str, str]
 ) -> None:
     site = await serve(files=sample.files, ready=True, PKGSERVER_TRUSTED_PROXIES=trusted)
     peers.clear()
-    headers = {"X-Forwarded-For": "192.0.2.1, 2001:db8::7"}
     method, suffix = request_line.split(" ")
     answer = await site.client.request(method, sample.artifact.path + suffix, headers=headers)
     assert answer.status_code == 200

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
+import pytest
 import structlog
 import trio
 from structlog.testing import capture_logs
@@ -19,10 +21,12 @@ from pkgserver_trio.log_outlet import Outlet
 from pkgserver_trio.supervise import HangError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    import pytest
     from tests.web.tarball import Tarball
+
+    from pkgserver_trio.library import Library
 
 
 class _Sink:
@@ -77,6 +81,27 @@ async def ask(url: str, path: str) -> None:
             pass  # it is cut when the server stops
 
 
+async def test_a_report_of_many_tasks_holds_nobody_up() -> None:
+    turns = 0
+
+    async def work() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    library = SimpleNamespace(downloads=SimpleNamespace(flights=[]))
+    with capture_logs() as lines:
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(work)
+            await process.report(cast("Library", library))
+            nursery.cancel_scope.cancel()
+    assert len(lines) > 100
+    assert turns > 100
+
+
 def test_a_hang_is_exit_code_1() -> None:
     async def hang(_: trio.Event) -> None:
         await trio.lowlevel.checkpoint()
@@ -101,6 +126,15 @@ def test_what_hangs_so_that_it_cannot_be_cancelled_is_ended_all_the_same(monkeyp
     assert codes == [1]
 
 
+@pytest.fixture
+def _restored_signals() -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR1)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_restored_signals")
 def test_the_log_is_where_it_was_configured_and_whole_at_the_end(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from pkgserver_trio.errors import ResourceUnavailableError
 from pkgserver_trio.printable import printable
 from pkgserver_trio.resource import Resource
 from pkgserver_trio.web import answers
-from pkgserver_trio.web.admin_access import Failures, is_admin
+from pkgserver_trio.web.admin_access import Failures, is_admin, is_from_another_site
 from pkgserver_trio.web.admin_logs import get_logs
 from pkgserver_trio.web.routes import Route, at_once, readable
 
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from pkgserver_trio.library import Library
     from pkgserver_trio.log_hub import LogHub
     from pkgserver_trio.verifying import Verifying
-    from pkgserver_trio.web.connection import Request
+    from pkgserver_trio.web.request import Request
     from pkgserver_trio.web.routes import Answer
 
 _CACHE = "/admin/cache"
+_READING = frozenset({"GET", "HEAD"})
 _WELCOME = """Welcome to the /admin endpoint of the package server.
 
 GET    /admin                        this text
@@ -40,6 +41,7 @@ GET    /admin/cache/verify           how far that is, or how the last one ended,
 """
 _DISABLED = "the /admin endpoint is disabled: no admin token is configured (JULIA_PKG_SERVER_ADMIN_TOKEN_SHA256)\n"
 _DENIED = "this needs HTTP Basic authentication, as the user admin\n"
+_FOREIGN = "a page of another site may not change anything here\n"
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="admin"'}
 
 
@@ -82,13 +84,21 @@ class Admin:
         if authorization is None:
             return answers.text(_DENIED, HTTPStatus.UNAUTHORIZED, _CHALLENGE)
         if is_admin(authorization, self._token_sha256):
-            return None
+            return self._foreign_refusal(path, request)
         failure = self._failures.count(request.peer, trio.current_time())
         if failure.wait_seconds:
             headers = {"Retry-After": str(math.ceil(failure.wait_seconds))}
             return answers.text("too many failed attempts\n", HTTPStatus.TOO_MANY_REQUESTS, headers)
         self._log.warning("admin access denied", peer=request.peer, path=path, unheard=failure.unheard)
         return answers.text(_DENIED, HTTPStatus.UNAUTHORIZED, _CHALLENGE)
+
+    def _foreign_refusal(self, path: str, request: Request) -> TrioResponse | None:
+        """Return what a page of another site gets, which a browser has lent its operator's credentials."""
+        site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+        if request.method in _READING or not is_from_another_site(site, origin):
+            return None
+        self._log.warning("admin request of another site refused", peer=request.peer, path=path, origin=origin)
+        return answers.text(_FOREIGN, HTTPStatus.FORBIDDEN)
 
     def _removal(self, path: str) -> Route | None:
         resource = Resource.parse(path.removeprefix(_CACHE)) if path.startswith(f"{_CACHE}/") else None

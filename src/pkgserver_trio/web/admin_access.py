@@ -32,6 +32,15 @@ def is_admin(authorization: str, token_sha256: str) -> bool:
     return is_user and is_password
 
 
+def is_from_another_site(fetch_site: str | None, origin: str | None) -> bool:
+    """Tell whether a request that changes something may have been made by a page of another site, in a browser.
+
+    A browser lends the credentials that it knows to what any page asks for, and says of it `Sec-Fetch-Site` over HTTPS
+    (W3C, Fetch Metadata) and `Origin` everywhere (WHATWG, Fetch); other clients say neither.
+    """
+    return origin is not None if fetch_site is None else fetch_site not in {"same-origin", "none"}
+
+
 def _credentials(authorization: str) -> bytes:
     match = _BASIC.fullmatch(authorization)
     try:

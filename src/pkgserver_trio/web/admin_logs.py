@@ -9,13 +9,13 @@ from urllib.parse import parse_qsl
 import structlog
 from quart_trio.wrappers import TrioResponse
 
-from pkgserver_trio.log_hub import LogHub, TooManyWatchersError, Watcher
 from pkgserver_trio.web import answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from pkgserver_trio.web.connection import Request
+    from pkgserver_trio.log_hub import LogHub, Watcher
+    from pkgserver_trio.web.request import Request
 
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "level": ("info", "debug", "warning", "error"),
@@ -32,12 +32,8 @@ async def get_logs(hub: LogHub, request: Request) -> TrioResponse:
             return answers.text(_usage(), HTTPStatus.BAD_REQUEST)
         options[name] = value
     cut = request.scope["state"]["cut"]
-    try:
-        watcher = request.belongings.enter_context(
-            hub.watch(options["level"], colour=options["color"] == "true", cut=cut)
-        )
-    except TooManyWatchersError as error:
-        return answers.try_later(str(error), HTTPStatus.SERVICE_UNAVAILABLE)
+    watch = hub.watch(options["level"], colour=options["color"] == "true", cut=cut)
+    watcher = request.belongings.enter_context(watch)
     structlog.get_logger().info("the log is watched", peer=request.peer, from_level=options["level"])
     return TrioResponse(_lines(watcher), HTTPStatus.OK, _HEADERS)
 

@@ -12,12 +12,13 @@ from quart_trio import QuartTrio
 from pkgserver_trio.resource import Resource, parse_artifact_toml_path
 from pkgserver_trio.web import answers, notify
 from pkgserver_trio.web.artifact_toml import get_artifact_toml
-from pkgserver_trio.web.connection import Connection, Request
+from pkgserver_trio.web.connection import Connection
 from pkgserver_trio.web.meta import MetaPages
 from pkgserver_trio.web.metrics import Metrics
 from pkgserver_trio.web.pages import Pages
 from pkgserver_trio.web.peers import peer_of
 from pkgserver_trio.web.registries import RegistryPages
+from pkgserver_trio.web.request import Request
 from pkgserver_trio.web.resources import get_resource, head_resource
 from pkgserver_trio.web.routes import Route, at_once, readable
 

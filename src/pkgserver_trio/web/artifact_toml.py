@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.library import Library
     from pkgserver_trio.resource import Resource
-    from pkgserver_trio.web.connection import Request
+    from pkgserver_trio.web.request import Request
 
 
 async def get_artifact_toml(

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import secrets
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
 
@@ -18,34 +17,17 @@ import trio
 from hypercorn.utils import suppress_body
 from quart.asgi import ASGIHTTPConnection
 from quart_trio.asgi import TrioASGIHTTPConnection
-from quart_trio.wrappers import TrioRequest
 
 from pkgserver_trio.errors import BrokenOffError
-from pkgserver_trio.request_id import HEADER, REQUEST_ID, claimed_id
+from pkgserver_trio.web.request import name_request
 from pkgserver_trio.web.request_line import RequestLine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPScope
     from quart import Quart
 
     from pkgserver_trio.web.app import PackageServer
-
-
-class Request(TrioRequest):
-    """A request, what was opened for it, whom its costs are counted for (`peers.peer_of`), and its line in the log."""
-
-    belongings: ExitStack
-    peer: str
-    line: RequestLine
-
-
-def name_request(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
-    """Name the request that this task answers; return the header that says so."""
-    request_id = claimed_id(headers) or secrets.token_hex(16)
-    REQUEST_ID.set(request_id)
-    return (HEADER, request_id.encode())
+    from pkgserver_trio.web.request import Request
 
 
 class Connection(TrioASGIHTTPConnection):

@@ -21,7 +21,7 @@ from hypercorn.protocol import events
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 
-from pkgserver_trio.web.connection import name_request
+from pkgserver_trio.web.request import name_request
 from pkgserver_trio.web.request_limits import MAX_BODY_BYTES, refusal_of, refusal_of_unfinished, write_refusal
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.library import Library
     from pkgserver_trio.registries import Registries
-    from pkgserver_trio.web.connection import Request
+    from pkgserver_trio.web.request import Request
 
 #: Monitors want the version of a Julia that can be a package server.
 _JULIA_VERSION: Final = "1.12.0"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from pkgserver_trio.flavor import Flavor
     from pkgserver_trio.library import Library
     from pkgserver_trio.registries import Registries
 
@@ -60,12 +61,23 @@ class RegistryCollector(Collector):
             for uuid in sorted(flavor.published):
                 if (seconds := flavor.age_seconds(uuid)) is not None:
                     age.add_metric([uuid, flavor.label], seconds)
-                for poll in flavor.polls:
-                    labels = [uuid, flavor.label, poll.server.name]
-                    if uuid in poll.heads and poll.succeeded_seconds is not None:
-                        success.add_metric(labels, poll.succeeded_seconds)
-                    refused.add_metric(labels, flavor.rollbacks.refused[uuid, poll.server.name])
+                for server, seconds in _listed_seconds(flavor, uuid).items():
+                    labels = [uuid, flavor.label, server]
+                    success.add_metric(labels, seconds)
+                    refused.add_metric(labels, flavor.rollbacks.refused[uuid, server])
         yield from (held_back, age, success, refused)
+
+
+def _listed_seconds(flavor: Flavor, uuid: str) -> dict[str, float]:
+    """Return when each storage server last listed a registry, in Unix seconds.
+
+    0 where it does not, or has not answered yet: without a value there would be nothing to raise an alarm about.
+    """
+    listed: dict[str, float] = {}
+    for poll in flavor.polls:
+        seconds = poll.succeeded_seconds or 0 if uuid in poll.heads else 0
+        listed[poll.server.name] = max(seconds, listed.get(poll.server.name, 0))
+    return listed
 
 
 def _held_back() -> GaugeMetricFamily:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.library import Library
     from pkgserver_trio.settings.grammar import Network
-    from pkgserver_trio.web.connection import Request
+    from pkgserver_trio.web.request import Request
 
 PATH = "/notify"
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from quart_trio.wrappers import TrioResponse
 
     from pkgserver_trio.registries import Registries
-    from pkgserver_trio.web.connection import Request
     from pkgserver_trio.web.metrics import Metrics
+    from pkgserver_trio.web.request import Request
 
 _GREETING = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Julia package server</title></head>

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from pkgserver_trio.web.forwarded import forwarded_for
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from pkgserver_trio.settings.grammar import Network
 
@@ -26,18 +28,17 @@ _CLIENT_PREFIX = 64
 def peer_of(address: str | None, headers: Headers, trusted: Collection[Network]) -> str:
     """Return the client's address, IPv6 as its /64; empty when the socket's `address` is none.
 
-    `X-Forwarded-For` is read from its end, as long as the hop that wrote an entry is in a `trusted` network;
-    `X-Real-IP` counts only where there is no `X-Forwarded-For`. `headers` have lower-case names.
+    `X-Forwarded-For`, `Forwarded` and `X-Real-IP` are each read from the end, as long as the hop that wrote an entry is
+    in a `trusted` network. Where they lead to different clients, a proxy has passed on what a client made up: then none
+    is believed. `headers` have lower-case names.
     """
     hop = _parse(address or "")
     if hop is None:
         return ""
-    for claim in reversed(_claims(headers)):
-        claimed = _parse(claim)
-        if claimed is None or not any(hop in network for network in trusted):
-            break
-        hop = claimed
-    return str(hop if isinstance(hop, IPv4Address) else IPv6Network((int(hop), _CLIENT_PREFIX), strict=False))
+    ends = [_follow(hop, claims, trusted) for claims in _claims(headers)]
+    clients = {end.hop for end in ends if end.told} or {end.hop for end in ends[:1]}
+    client = clients.pop() if len(clients) == 1 else hop
+    return str(client if isinstance(client, IPv4Address) else IPv6Network((int(client), _CLIENT_PREFIX), strict=False))
 
 
 def is_trusted(address: str | None, trusted: Collection[Network]) -> bool:
@@ -46,11 +47,36 @@ def is_trusted(address: str | None, trusted: Collection[Network]) -> bool:
     return hop is not None and any(hop in network for network in trusted)
 
 
-def _claims(headers: Headers) -> list[str]:
-    """Return what the headers say of the hops, the nearest last."""
-    said = [(name, value.decode("latin-1")) for name, value in headers]
-    forwarded = ",".join(value for name, value in said if name == b"x-forwarded-for")
-    return forwarded.split(",") if forwarded else [value for name, value in said if name == b"x-real-ip"][-1:]
+class _End(NamedTuple):
+    """The farthest `hop` that a header is believed about; `told` unless that is only one more trusted proxy."""
+
+    hop: Address
+    told: bool
+
+
+def _follow(hop: Address, claims: Sequence[str], trusted: Collection[Network]) -> _End:
+    for claim in reversed(claims):
+        claimed = _parse(claim)
+        if claimed is None or not any(hop in network for network in trusted):
+            return _End(hop, told=True)
+        hop = claimed
+    return _End(hop, told=not any(hop in network for network in trusted))
+
+
+def _claims(headers: Headers) -> Iterator[list[str]]:
+    """Yield what each header that is there says of the hops, the nearest last; first the headers that can name many."""
+    said: dict[bytes, list[str]] = {}
+    for name, value in headers:
+        said.setdefault(name, []).append(value.decode("latin-1"))
+    lines = ",".join(said.get(b"x-forwarded-for", ()))
+    yield from filter(
+        None,
+        (
+            lines.split(",") if lines else [],
+            [claim for line in said.get(b"forwarded", ()) for claim in forwarded_for(line)],
+            said.get(b"x-real-ip", [])[-1:],
+        ),
+    )
 
 
 def _parse(text: str) -> Address | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.flavor import Flavor
     from pkgserver_trio.registries import Registries
-    from pkgserver_trio.web.connection import Request
+    from pkgserver_trio.web.request import Request
 
 
 class RegistryPages:

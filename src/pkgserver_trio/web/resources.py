@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pkgserver_trio.library import Library
     from pkgserver_trio.open_file import StoredFile
     from pkgserver_trio.resource import Resource
-    from pkgserver_trio.web.connection import Request
+    from pkgserver_trio.web.request import Request
 
 _IMMUTABLE = "public, max-age=31536000, immutable"
 

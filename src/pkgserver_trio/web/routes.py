@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from quart_trio.wrappers import TrioResponse
 
-    from pkgserver_trio.web.connection import Request
+    from pkgserver_trio.web.request import Request
 
 Answer: TypeAlias = "Callable[[Request], Awaitable[TrioResponse]]"
 Page: TypeAlias = "Callable[[Request], TrioResponse]"
