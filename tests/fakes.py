@@ -94,6 +94,7 @@ class FakeUpstream(_Scripted):
     """
 
     url: str
+    host = "127.0.0.1"
     port = 0  # any that is free; set before the start, it can be that of a server that ended
 
     def __init__(
@@ -105,10 +106,10 @@ class FakeUpstream(_Scripted):
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
         nursery = await self._stack.enter_async_context(trio.open_nursery())
-        listeners = await nursery.start(partial(trio.serve_tcp, self._serve, self.port, host="127.0.0.1"))
+        listeners = await nursery.start(partial(trio.serve_tcp, self._serve, self.port, host=self.host))
         self.port = listeners[0].socket.getsockname()[1]
         scheme = "http" if self._tls is None else "https"
-        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self.url = f"{scheme}://{self.host}:{self.port}"
         self._stack.callback(nursery.cancel_scope.cancel)
         return self
 

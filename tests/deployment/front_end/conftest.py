@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+import ssl
+import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from tests.conftest import require
 from tests.deployment.front_end.running import PLAIN, FrontEnd, running_front_end
+from tests.fakes import FakeUpstream
 from tests.web.site import PATIENCE_SECONDS, Site, start_site
 
 from pkgserver_trio.demo.sample import build_sample
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import trio
+    from tests.fakes import Script
 
 SAMPLE = build_sample()
 #: The modification time of what is warm.
@@ -58,8 +65,63 @@ async def stack_of(
         await site.stop()
 
 
+@asynccontextmanager
+async def front_before(
+    folder: Path,
+    *servers: str,
+    settings: Mapping[str, str] = PLAIN,
+    places: Mapping[str, str] = MappingProxyType({}),
+    port: int = 8000,
+) -> AsyncIterator[tuple[FrontEnd, httpx.AsyncClient]]:
+    """Run a front end before two `host:port`, with empty stores; yield it and a client of a port of it."""
+    stores = [folder / "store1", folder / "store2"]
+    with running_front_end(folder / "front", stores, servers, settings, places) as front_end:
+        url = f"http://127.0.0.1:{front_end.ports[port]}"
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False) as front:
+            yield front_end, front
+
+
+@asynccontextmanager
+async def upstreams(script: Script) -> AsyncIterator[tuple[FakeUpstream, FakeUpstream]]:
+    """Run two servers that do what `script` says, and remember what they were asked."""
+    async with FakeUpstream(script=script) as first, FakeUpstream(script=script) as second:
+        yield first, second
+
+
+def address(upstream: FakeUpstream) -> str:
+    return f"127.0.0.1:{upstream.port}"
+
+
 @pytest.fixture
 async def stack(nursery: trio.Nursery, tmp_path: Path) -> AsyncIterator[Stack]:
     """Give both servers, nothing cached, and the front end in plain HTTP."""
     async with stack_of(nursery, tmp_path) as stack:
         yield stack
+
+
+@asynccontextmanager
+async def secure_front(
+    folder: Path, settings: Mapping[str, str], *servers: str
+) -> AsyncIterator[tuple[FrontEnd, httpx.AsyncClient]]:
+    """Run a front end with a certificate of its own; yield it and a client that trusts that."""
+    certificates = folder / "certificates"
+    make_certificate(certificates, "pkg.example.org")
+    places = {"/certificates/": f"{certificates}/"}
+    with running_front_end(
+        folder / "front", [folder / "store1", folder / "store2"], servers, settings, places
+    ) as front_end:
+        context = ssl.create_default_context(cafile=certificates / "fullchain.pem")
+        url = f"https://127.0.0.1:{front_end.ports[443]}"
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False, verify=context) as front:
+            yield front_end, front
+
+
+def make_certificate(folder: Path, name: str) -> None:
+    """Write fullchain.pem and privkey.pem, of a certificate that nobody but itself has signed."""
+    require("openssl", available=shutil.which("openssl") is not None, how_to_get="apt-get install openssl")
+    folder.mkdir()
+    subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command = ["openssl", "req", "-x509", "-days", "2", *key, *subject]
+    files = ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
+    subprocess.run([*command, *files], check=True, capture_output=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CONFIGURATION: Final = Path(__file__).parents[3] / "compose" / "nginx"
 PORTS: Final = (80, 443, 8000)
 PLAIN: Final = MappingProxyType({"PKG_SERVER_FQDN": "pkg.example.org", "DISABLE_TLS": "1"})
-_HTTP2_ON: Final = (1, 25, 1)
+HTTP2_ON: Final = (1, 25, 1)
 _LISTEN: Final = re.compile(r"^ *listen (?P<ipv6>\[::\]:)?(?P<port>\d+)(?P<rest>.*)$", re.MULTILINE)
 
 
@@ -67,11 +67,14 @@ def adapt(text: str, folder: Path, places: Mapping[str, str], ports: Mapping[int
         "/logs/": f"{folder}/logs/",
         "/hits/": f"{folder}/hits/",
         "/var/www/letsencrypt": f"{folder}/webroot",
+        # Nobody waits for a log.
+        "buffer=32k flush=5s": "buffer=1k flush=10ms",
+        "buffer=64k flush=1s": "buffer=1k flush=10ms",
         **places,
     }
     pattern = "|".join(re.escape(place) for place in known)
     text = re.sub(pattern, lambda match: known[match[0]], text)
-    if nginx_version() < _HTTP2_ON:
+    if nginx_version() < HTTP2_ON:
         text = text.replace("    http2 on;\n", "")
     return _LISTEN.sub(
         lambda match: "" if match["ipv6"] else f"    listen 127.0.0.1:{ports[int(match['port'])]}{match['rest']}",
@@ -118,13 +121,58 @@ def running_front_end(
         yield FrontEnd(process, folder, ports)
 
 
+def check_configuration(
+    folder: Path, settings: Mapping[str, str], places: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Have nginx look at the configuration that `settings` make."""
+    require("nginx", available=shutil.which("nginx") is not None, how_to_get="apt-get install nginx-light")
+    with ExitStack() as stack:
+        sockets = {port: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for port in PORTS}
+        main = lay_out(folder, settings, places, {port: held.getsockname()[1] for port, held in sockets.items()})
+    command = ["nginx", "-t", "-p", str(folder), "-c", str(main), "-e", "stderr"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+FAULTY: Final = """
+pid {folder}/pid;
+events {{ }}
+http {{
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    access_log off;
+    server {{
+        listen 127.0.0.1:{port};
+        {lines}
+    }}
+}}
+"""
+
+
 @contextmanager
-def running_nginx(folder: Path, main: Path, inherited: Sequence[int] = ()) -> Iterator[subprocess.Popen[bytes]]:
-    """Run nginx with the configuration `main`; its log is `folder`/error.log."""
+def running_faulty(folder: Path, lines: str, wrapper: Sequence[str] = ()) -> Iterator[str]:
+    """Run an nginx whose only server block holds `lines`, the idea of another configuration; yield its URL."""
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        main = folder / "nginx.conf"
+        main.write_text(FAULTY.format(folder=folder, port=port, lines=lines), "utf-8")
+        with running_nginx(folder, main, [held.fileno()], wrapper):
+            held.close()
+            yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def running_nginx(
+    folder: Path, main: Path, inherited: Sequence[int], wrapper: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run nginx with the configuration `main`, by the command `wrapper` if any; its log is `folder`/error.log."""
     require("nginx", available=shutil.which("nginx") is not None, how_to_get="apt-get install nginx-light")
     # As root, its workers would be somebody who may not look into the folders of tests.
     options = "daemon off; user root;" if os.geteuid() == 0 else "daemon off;"
-    command = ["nginx", "-p", str(folder), "-c", str(main), "-e", "stderr", "-g", options]
+    command = [*wrapper, "nginx", "-p", str(folder), "-c", str(main), "-e", "stderr", "-g", options]
     environment = {**os.environ, "NGINX": "".join(f"{descriptor};" for descriptor in inherited)}
     with (
         (folder / "error.log").open("wb") as log,

@@ -1,0 +1,174 @@
+"""What .env says becomes configuration: right values only, each wrong one named, and nginx takes what comes of it."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.deployment.front_end.conftest import make_certificate
+from tests.deployment.front_end.running import check_configuration, write_conf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+NAMED = {"PKG_SERVER_FQDN": "pkg.example.org"}
+FLAGS = ("DISABLE_TLS", "KEEP_HTTP_8000", "DISABLE_INTERNAL_DNS", "DISABLE_INTERNAL_DNS_IPV6")
+NETWORKS = ("FRONTEND_PROXIES", "METRICS_ALLOW", "LIMIT_EXEMPT")
+LIMITS = ("LIMIT_REQUESTS_PER_SECOND", "LIMIT_CONNECTIONS")
+
+#: What means something to nginx or to a shell, whatever it is in.
+HOSTILE = ["; }", "}", "a b", "a;", "$host", "$(id)", "`id`", "a\nb", "a\n", "\n", "'", '"', "#", "\\", "*", "é", "-"]
+GOOD_NETWORKS = [
+    "10.0.0.0/8",
+    "127.0.0.1",
+    "192.0.2.255/32",
+    "10.0.0.0/8,fd00::/8",
+    "::1",
+    "2001:db8::/32",
+    "1:2:3:4:5:6:7:8",
+    "FD00::1/128",
+]
+BAD_NETWORKS = [
+    "10.0.0.0/33",
+    "10.0.0/8",
+    "10.0.0.0.0",
+    "256.0.0.1",
+    "10.0.0.01",
+    "10..0.1",
+    "10.0.0.0/",
+    "/8",
+    "10.0.0.0/8/8",
+    ",10.0.0.0/8",
+    "10.0.0.0/8,",
+    "10.0.0.0/8,,::1",
+    "fd00::/129",
+    "1::2::3",
+    ":::",
+    "1:2:3:4:5:6:7",
+    "1:2:3:4:5:6:7:8:9",
+    "1:2:3:4:5:6:7:8::",
+    "12345::",
+    ":1",
+    "1:",
+    "all",
+    "::ffff:10.0.0.1",
+]
+GOOD_NAMES = ["pkg.example.org", "a.b", "xn--bcher-kva.example", "1.example", "PKG.example.org", f"{'a' * 63}.b"]
+BAD_NAMES = ["", "localhost", ".a.b", "a.b.", "a..b", "-a.b", "a-.b", "a.-b", "a_b.c", f"{'a' * 64}.b", "a.b" * 99]
+BAD_LIMITS = ["0", "-1", "01", "1.5", "100001", "1e3", "99999999999999999999", "1 "]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *product(FLAGS, ["", "0", "1", "true", "false", "yes", "no"]),
+        *product(NETWORKS, ["", *GOOD_NETWORKS]),
+        *product(LIMITS, ["", "1", "100000"]),
+        *product(["PKG_SERVER_FQDN"], GOOD_NAMES),
+        *product(["PKG_SERVER_REGION"], ["", "eu", "us-east", "1"]),
+    ],
+)
+def test_a_right_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
+    written = write_conf(tmp_path, {**NAMED, name: value})
+    assert (written.returncode, written.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *product(FLAGS, ["on", "2", "TRUE", *HOSTILE]),
+        *product(NETWORKS, [*BAD_NETWORKS, *HOSTILE]),
+        *product(["FRONTEND_PROXIES"], ["0.0.0.0/0", "::/0", "10.0.0.0/8,::/0", "0.0.0.0/0,10.0.0.0/8"]),
+        *product(LIMITS, [*BAD_LIMITS, *HOSTILE]),
+        *product(["PKG_SERVER_FQDN"], [*BAD_NAMES, *HOSTILE]),
+        *product(["PKG_SERVER_REGION"], ["a.b", "-", "a-", *HOSTILE]),
+    ],
+)
+def test_a_wrong_value_is_named_and_nothing_is_written(tmp_path: Path, name: str, value: str) -> None:
+    written = write_conf(tmp_path, {**NAMED, name: value})
+    assert written.returncode == 2
+    assert written.stderr.startswith(f"{name}={value}: expected ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_wrong_value_is_named_at_once(tmp_path: Path) -> None:
+    written = write_conf(tmp_path, {**NAMED, "DISABLE_TLS": "x", "METRICS_ALLOW": "y", "LIMIT_CONNECTIONS": "z"})
+    assert [line.partition("=")[0] for line in written.stderr.splitlines()] == [
+        "DISABLE_TLS",
+        "METRICS_ALLOW",
+        "LIMIT_CONNECTIONS",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        (NAMED, "pkg.example.org"),
+        (
+            {"PKG_SERVER_REGION": "eu"},
+            "eu.pkg.julialang.org pkgserver-eu.ip.cflo.at pkgserver-eu.ipv4.cflo.at pkgserver-eu.ipv6.cflo.at",
+        ),
+        (
+            {**NAMED, "PKG_SERVER_REGION": "eu", "DISABLE_INTERNAL_DNS_IPV6": "1"},
+            "pkg.example.org pkgserver-eu.ip.cflo.at pkgserver-eu.ipv4.cflo.at",
+        ),
+        ({"PKG_SERVER_REGION": "eu", "DISABLE_INTERNAL_DNS": "1"}, "eu.pkg.julialang.org"),
+    ],
+)
+def test_the_names_are_those_of_the_original(tmp_path: Path, settings: Mapping[str, str], names: str) -> None:
+    write_conf(tmp_path, settings)
+    for server in ("tls.conf", "redirect.conf", "plain.conf"):
+        assert f"\n    server_name {names};\n" in (tmp_path / server).read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("settings", "ports"),
+    [
+        ({}, {80: "redirect.conf", 443: "site.conf", 8000: "site.conf"}),
+        ({"KEEP_HTTP_8000": "0"}, {80: "redirect.conf", 443: "site.conf"}),
+        ({"DISABLE_TLS": "1"}, {80: "site.conf", 8000: "site.conf"}),
+        ({"DISABLE_TLS": "1", "KEEP_HTTP_8000": "0"}, {80: "site.conf"}),
+    ],
+)
+def test_the_ports_are_those_that_were_asked_for(
+    tmp_path: Path, settings: Mapping[str, str], ports: Mapping[int, str]
+) -> None:
+    write_conf(tmp_path, {**NAMED, **settings})
+    found = {
+        int(line.split()[1].rstrip(";")): next(part for part in ("redirect.conf", "site.conf") if part in text)
+        for text in (path.read_text("utf-8") for path in tmp_path.glob("*.conf"))
+        for line in text.splitlines()
+        if line.startswith("    listen ") and "[" not in line
+    }
+    assert found == ports
+
+
+def test_certbot_finds_what_it_is_to_get(tmp_path: Path) -> None:
+    """As the scripts of the image look for it: a name and a key's path, each in a line of the same block."""
+    write_conf(tmp_path, NAMED)
+    lines = (tmp_path / "tls.conf").read_text("utf-8").splitlines()
+    assert "    ssl_certificate_key /etc/letsencrypt/live/pkg.example.org/privkey.pem;" in lines
+    others = [path for path in tmp_path.glob("*.conf") if path.name != "tls.conf"]
+    assert not [path for path in others if "ssl_certificate" in path.read_text("utf-8")]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"DISABLE_TLS": "1"},
+        {"KEEP_HTTP_8000": "0", "PKG_SERVER_REGION": "eu"},
+        {"LIMIT_REQUESTS_PER_SECOND": "5", "LIMIT_CONNECTIONS": "5", "LIMIT_EXEMPT": "10.0.0.0/8,fd00::/8"},
+        {"FRONTEND_PROXIES": "10.0.0.1,fd00::/8", "METRICS_ALLOW": "10.0.0.1,fd00::/8"},
+    ],
+    ids=str,
+)
+def test_nginx_takes_it_without_a_warning(tmp_path: Path, settings: Mapping[str, str]) -> None:
+    make_certificate(tmp_path / "certificates", "pkg.example.org")
+    places = {"/certificates/": f"{tmp_path}/certificates/"}
+    everything = {**NAMED, "TLS_CERTIFICATES_DIR": "own", **settings}
+    tested = check_configuration(tmp_path, everything, places)
+    assert (tested.returncode, "[warn]" in tested.stderr) == (0, False), tested.stderr
