@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.conftest import require
 from tests.deployment.containers import IMAGE, CommandError, running_engine
-from tests.deployment.stack import ROOT, Stack, unpack
+from tests.deployment.stack import ROOT, Stack, unpacked_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,11 +44,13 @@ def front_end_image(engine: Engine) -> None:
     engine.load("frontend")
 
 
+@pytest.fixture(scope="session")
+def images(image: str, front_end_image: None) -> None:
+    """Have what a deployment runs."""
+
+
 @pytest.fixture
-def stack(engine: Engine, image: str, front_end_image: None, tmp_path: object) -> Iterator[Stack]:
+def stack(engine: Engine, images: None) -> Iterator[Stack]:
     """Give a deployment that is not started, without a `.env`; in the end it is taken down."""
-    stack = Stack(engine, unpack())
-    try:
+    with unpacked_stack(engine) as stack:
         yield stack
-    finally:
-        stack.remove()

@@ -46,7 +46,7 @@ class Engine:
         path: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command that may call docker, found on `path`. Raises CommandError when it fails and is checked."""
-        environment = {"PATH": path or os.environ["PATH"], "HOME": str(self.folder), **self.variables}
+        environment = {**os.environ, **self.variables, "PATH": path or os.environ["PATH"]}
         done = subprocess.run(
             command, cwd=cwd, env=environment, input=stdin, capture_output=True, text=True, check=False
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +13,14 @@ from tests.deployment.containers import IMAGE
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterator
 
     from tests.deployment.containers import Engine
 
 ROOT = Path(__file__).parents[2]
 SERVERS = ("pkgserver1", "pkgserver2")
+#: What every test's `.env` has: no origin to ask, and no patience.
+QUICK = {"PKGSERVER_ORIGIN_CHECK": "off", "PKGSERVER_KEEP_FREE": "0", "UPDATE_PERIOD": "0.2"}
 #: All that a host needs beside make, docker and a shell: what every one has.
 PROGRAMS = (
     *("make", "docker", "sh", "bash"),
@@ -53,7 +57,7 @@ class Stack:
 
     def write_env(self, **values: str) -> None:
         """Write a `.env` with `values`, and with what the tests need besides."""
-        needed = {"PKGSERVER_IMAGE": IMAGE, "INSIDE_SUBNET": self.engine.subnet}
+        needed = {"PKGSERVER_IMAGE": IMAGE, "INSIDE_SUBNET": self.engine.subnet, **QUICK}
         lines = (f"{name}={value}\n" for name, value in (needed | values).items())
         (self.folder / ".env").write_text("".join(lines))
 
@@ -87,3 +91,13 @@ class Stack:
             self.engine.docker("rm", "--force", "--volumes", *containers)
         self.engine.docker("network", "prune", "--force")
         shutil.rmtree(self.folder)
+
+
+@contextmanager
+def unpacked_stack(engine: Engine) -> Iterator[Stack]:
+    """Give a deployment that is not started, without a `.env`; in the end it is taken down."""
+    stack = Stack(engine, unpack())
+    try:
+        yield stack
+    finally:
+        stack.remove()
