@@ -92,6 +92,12 @@ def address(upstream: FakeUpstream) -> str:
     return f"127.0.0.1:{upstream.port}"
 
 
+@pytest.fixture(autouse=True)
+def nginx() -> None:
+    """Skip the test where there is no nginx."""
+    require("nginx", available=shutil.which("nginx") is not None, how_to_get="apt-get install nginx-light")
+
+
 @pytest.fixture
 async def stack(nursery: trio.Nursery, tmp_path: Path) -> AsyncIterator[Stack]:
     """Give both servers, nothing cached, and the front end in plain HTTP."""

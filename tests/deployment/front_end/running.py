@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 from contextlib import ExitStack, contextmanager
@@ -16,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
-
-from tests.conftest import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -125,7 +122,6 @@ def check_configuration(
     folder: Path, settings: Mapping[str, str], places: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Have nginx look at the configuration that `settings` make."""
-    require("nginx", available=shutil.which("nginx") is not None, how_to_get="apt-get install nginx-light")
     with ExitStack() as stack:
         sockets = {port: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for port in PORTS}
         main = lay_out(folder, settings, places, {port: held.getsockname()[1] for port, held in sockets.items()})
@@ -169,7 +165,6 @@ def running_nginx(
     folder: Path, main: Path, inherited: Sequence[int], wrapper: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run nginx with the configuration `main`, by the command `wrapper` if any; its log is `folder`/error.log."""
-    require("nginx", available=shutil.which("nginx") is not None, how_to_get="apt-get install nginx-light")
     # As root, its workers would be somebody who may not look into the folders of tests.
     options = "daemon off; user root;" if os.geteuid() == 0 else "daemon off;"
     command = [*wrapper, "nginx", "-p", str(folder), "-c", str(main), "-e", "stderr", "-g", options]

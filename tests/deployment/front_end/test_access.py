@@ -150,8 +150,14 @@ async def test_a_body_that_nobody_needs_is_refused(stack: Stack) -> None:
     assert [answer.status_code for answer in answers] == [405, 413]
 
 
+@pytest.fixture
+def nginx_of_http_2() -> None:
+    """Skip the test where nginx does not know `http2 on`."""
+    require("nginx-1.25.1", available=nginx_version() >= HTTP2_ON, how_to_get="that of Debian trixie")
+
+
+@pytest.mark.usefixtures("nginx_of_http_2")
 async def test_over_tls_it_is_http_2(tmp_path: Path) -> None:
-    require("nginx-1.25.1", available=nginx_version() >= HTTP2_ON, how_to_get="an nginx that knows `http2 on`")
     async with (
         upstreams(lambda _: ANYTHING) as servers,
         secure_front(tmp_path, SECURE, *map(address, servers)) as (

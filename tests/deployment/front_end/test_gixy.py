@@ -21,7 +21,7 @@ MEANT = {
     "try_files_is_evil_too",  # the cache of open files that it wants would keep the room of evicted ones
     "add_header_redefinition",  # an answer that nginx has begun has its headers already
 }
-NAMED = {"PKG_SERVER_FQDN": "pkg.example.org"}
+NAMED = {"PKG_SERVER_FQDN": "pkg.example.org", "CERTBOT_EMAIL": "admin@example.org"}
 EVERYTHING = {
     "FRONTEND_PROXIES": "10.0.0.0/8",
     "METRICS_ALLOW": "10.0.0.0/8",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -163,6 +164,20 @@ async def test_the_first_bytes_of_a_download_come_at_once(tmp_path: Path) -> Non
         assert await anext(pieces) == b"a"
         release.set()
         assert b"".join([piece async for piece in pieces]) == b"b"
+
+
+async def test_what_cannot_be_read_after_all_is_asked_for(tmp_path: Path) -> None:
+    """As a file that is evicted between nginx's look at it and its opening: it is there, and then it is no file."""
+    for store in ("store1", "store2"):
+        place = tmp_path / store / "cache" / PATHS[0][1:]
+        place.parent.mkdir(parents=True)
+        os.mkfifo(place)
+        async with (
+            upstreams(lambda _: ANYTHING) as (first, second),
+            front_before(tmp_path, address(first), address(second)) as (_, front),
+        ):
+            assert (await front.get(PATHS[0])).content == b"something"
+        place.unlink()
 
 
 async def test_a_download_that_breaks_off_does_not_look_whole(tmp_path: Path) -> None:

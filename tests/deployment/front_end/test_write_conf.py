@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-NAMED = {"PKG_SERVER_FQDN": "pkg.example.org"}
+MAIL = {"CERTBOT_EMAIL": "admin@example.org"}
+NAMED = {"PKG_SERVER_FQDN": "pkg.example.org", **MAIL}
 FLAGS = ("DISABLE_TLS", "KEEP_HTTP_8000", "DISABLE_INTERNAL_DNS", "DISABLE_INTERNAL_DNS_IPV6")
 NETWORKS = ("FRONTEND_PROXIES", "METRICS_ALLOW", "LIMIT_EXEMPT")
 LIMITS = ("LIMIT_REQUESTS_PER_SECOND", "LIMIT_CONNECTIONS")
@@ -68,6 +69,7 @@ BAD_LIMITS = ["0", "-1", "01", "1.5", "100001", "1e3", "99999999999999999999", "
         *product(LIMITS, ["", "1", "100000"]),
         *product(["PKG_SERVER_FQDN"], GOOD_NAMES),
         *product(["PKG_SERVER_REGION"], ["", "eu", "us-east", "1"]),
+        *product(["CERTBOT_EMAIL"], ["a@b.org", "first.last+pkg@mail.example.org"]),
     ],
 )
 def test_a_right_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
@@ -84,6 +86,7 @@ def test_a_right_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
         *product(LIMITS, [*BAD_LIMITS, *HOSTILE]),
         *product(["PKG_SERVER_FQDN"], [*BAD_NAMES, *HOSTILE]),
         *product(["PKG_SERVER_REGION"], ["a.b", "-", "a-", *HOSTILE]),
+        *product(["CERTBOT_EMAIL"], ["", "a", "@b.org", "a@b", "a@b@c.org", "a@b.org;", *HOSTILE]),
     ],
 )
 def test_a_wrong_value_is_named_and_nothing_is_written(tmp_path: Path, name: str, value: str) -> None:
@@ -91,6 +94,12 @@ def test_a_wrong_value_is_named_and_nothing_is_written(tmp_path: Path, name: str
     assert written.returncode == 2
     assert written.stderr.startswith(f"{name}={value}: expected ")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("settings", [{"DISABLE_TLS": "1"}, {"TLS_CERTIFICATES_DIR": "own"}], ids=str)
+def test_without_certbot_nobody_has_to_be_reached_by_mail(tmp_path: Path, settings: Mapping[str, str]) -> None:
+    written = write_conf(tmp_path, {"PKG_SERVER_FQDN": "pkg.example.org", **settings})
+    assert (written.returncode, written.stderr) == (0, "")
 
 
 def test_every_wrong_value_is_named_at_once(tmp_path: Path) -> None:
@@ -107,14 +116,14 @@ def test_every_wrong_value_is_named_at_once(tmp_path: Path) -> None:
     [
         (NAMED, "pkg.example.org"),
         (
-            {"PKG_SERVER_REGION": "eu"},
+            {"PKG_SERVER_REGION": "eu", **MAIL},
             "eu.pkg.julialang.org pkgserver-eu.ip.cflo.at pkgserver-eu.ipv4.cflo.at pkgserver-eu.ipv6.cflo.at",
         ),
         (
             {**NAMED, "PKG_SERVER_REGION": "eu", "DISABLE_INTERNAL_DNS_IPV6": "1"},
             "pkg.example.org pkgserver-eu.ip.cflo.at pkgserver-eu.ipv4.cflo.at",
         ),
-        ({"PKG_SERVER_REGION": "eu", "DISABLE_INTERNAL_DNS": "1"}, "eu.pkg.julialang.org"),
+        ({"PKG_SERVER_REGION": "eu", "DISABLE_INTERNAL_DNS": "1", **MAIL}, "eu.pkg.julialang.org"),
     ],
 )
 def test_the_names_are_those_of_the_original(tmp_path: Path, settings: Mapping[str, str], names: str) -> None:
