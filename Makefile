@@ -22,6 +22,7 @@ PYZ := dist/pkgserver.pyz
 RUN_PYZ = SHIV_ROOT=build/unpacked $(PYTHON) $(PYZ)
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/pkgserver_trio/__init__.py)
 SOURCES := $(shell find src -type f -not -name '*.pyc')
+SCRIPTS = $(shell grep -rlE '^\#!.*(/|env )(ba)?sh$$' .ci compose tests --include='*' --exclude='*.py')
 PACKING := shiv.spec requirements.lock pyproject.toml README.md LICENSE .ci/build_zipapp.py .ci/zipapp_main.py
 # No address of a package index gets into a lock file; one set of versions serves all supported Pythons. What the zipapp
 # holds is the same for all of them; tools may differ in what else they need (--universal writes down when).
@@ -41,7 +42,7 @@ SHOWN_BY_RUNNING := */web/*,*/demo/*,*/__main__.py,*/cli.py,*/main.py,*/building
 
 .DELETE_ON_ERROR:
 .PHONY: up down restart logs pull build status config nginx-reload destroy
-.PHONY: help demo run test fuzz soak check format-check lint types layers coverage pyz format lock clean
+.PHONY: lint-deployment help demo run test fuzz soak check format-check lint types layers coverage pyz format lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -97,7 +98,7 @@ fuzz: $(READY) ## Try damaged inputs on the parsers (FUZZ_SECONDS=60, FUZZ_SEED=
 soak: $(PYZ) ## Load the server, with faults of all kinds, for ten minutes, and look at every answer (SOAK_SECONDS=60)
 	@PYTHONPATH=src:. SOAK_SECONDS='$(SOAK_SECONDS)' SOAK_SEED='$(SOAK_SEED)' $(BIN)/python -m tests.soak
 
-check: format-check lint types layers $(PYZ) coverage ## Do all that continuous integration does
+check: format-check lint lint-deployment types layers $(PYZ) coverage ## Do all that continuous integration does
 
 format-check: $(READY)
 	$(BIN)/ruff format --check .
@@ -105,6 +106,11 @@ format-check: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	@find src tests -name '*.py' | xargs -n 24 -P 2 $(BIN)/flake8-async --disable=$(NOT_ASYNC)
+
+lint-deployment: $(READY)
+	$(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR --source-path=. $(SCRIPTS)
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose/compose.yaml
 
 types: $(READY)
 	$(BIN)/mypy src tests .ci
