@@ -100,6 +100,16 @@ async def test_a_path_is_what_the_client_sent_and_nothing_it_could_mean(stack: S
         assert (path, from_server[0], from_server[2]) == (path, 404, b"not found\n")
 
 
+@pytest.mark.parametrize("path", ["/../x", "/..%2fx", "/artifact/%2e%2e/%2e%2e/x", "/%00", "/%zz", "*"])
+async def test_a_path_that_is_none_is_refused_and_asked_of_nobody(tmp_path: Path, path: str) -> None:
+    async with (
+        upstreams(lambda _: ANYTHING) as (first, second),
+        front_before(tmp_path, address(first), address(second)) as (ours, _),
+    ):
+        assert (await ask_raw(ours.ports[8000], path))[0] == 400
+        assert not first.seen + second.seen
+
+
 async def test_a_hit_has_one_type(stack: Stack, tmp_path: Path) -> None:
     await stack.warm(ARTIFACT)
     old_location = OLD_LOCATION.format(root=stack.sites[0].root)
