@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.conftest import require
 from tests.deployment.containers import IMAGE, CommandError, running_engine
-from tests.deployment.stack import ROOT, Stack, unpacked_stack
+from tests.deployment.stack import FQDN, PASSWORD, ROOT, Shared, Stack, unpacked_stack
+from tests.integration.storage import open_storage
+
+from pkgserver_trio.demo.sample import build_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +53,25 @@ def images(image: str, front_end_image: None) -> None:
     """Have what a deployment runs."""
 
 
+@pytest.fixture(scope="session")
+def shared(engine: Engine, images: None) -> Iterator[Shared]:
+    """Give the deployment that many tests use; it may not be up."""
+    with open_storage(build_sample().files, engine.host_address) as storage, unpacked_stack(engine) as stack:
+        password = hashlib.sha256(PASSWORD.encode()).hexdigest()
+        stack.write_env(PKG_SERVER_FQDN=FQDN, DISABLE_TLS="1", STORAGE_SERVERS=storage.url, ADMIN_TOKEN_SHA256=password)
+        yield Shared(stack, storage)
+
+
 @pytest.fixture
-def stack(engine: Engine, images: None) -> Iterator[Stack]:
+def running(shared: Shared) -> Stack:
+    """Return the deployment that many tests use, up and ready."""
+    shared.bring_up()
+    return shared.stack
+
+
+@pytest.fixture
+def stack(engine: Engine, shared: Shared) -> Iterator[Stack]:
     """Give a deployment that is not started, without a `.env`; in the end it is taken down."""
+    shared.stand_aside()
     with unpacked_stack(engine) as stack:
         yield stack

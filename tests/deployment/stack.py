@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
+from tests.acceptance.target import eventually
 from tests.deployment.containers import IMAGE
 
 if TYPE_CHECKING:
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.deployment.containers import Engine
+    from tests.integration.storage import ScriptedStorage
 
 ROOT = Path(__file__).parents[2]
+FQDN = "pkg.example.org"
+PASSWORD = "correct horse"
 SERVERS = ("pkgserver1", "pkgserver2")
 #: What every test's `.env` has: no origin to ask, and no patience.
 QUICK = {"PKGSERVER_ORIGIN_CHECK": "off", "PKGSERVER_KEEP_FREE": "0", "UPDATE_PERIOD": "0.2"}
@@ -91,6 +96,32 @@ class Stack:
             self.engine.docker("rm", "--force", "--volumes", *containers)
         self.engine.docker("network", "prune", "--force")
         shutil.rmtree(self.folder)
+
+
+@dataclass
+class Shared:
+    """A deployment without TLS that many tests use, before a storage server that offers the sample.
+
+    Another one needs the same ports: it stands aside for that, and comes back.
+    """
+
+    stack: Stack
+    storage: ScriptedStorage
+    is_up: bool = False
+
+    def bring_up(self) -> None:
+        """Have it up, and ready."""
+        if not self.is_up:
+            self.stack.make()
+            self.is_up = True
+            ready = f"{self.stack.url}/readyz"
+            eventually(lambda: httpx.get(ready, trust_env=False).json()["status"] == "ok")
+
+    def stand_aside(self) -> None:
+        """Leave the ports to another one."""
+        if self.is_up:
+            self.stack.make("down")
+            self.is_up = False
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`make` as an operator uses it, on a host that has make, docker and a shell."""
+"""What `make` has started, and what its other targets do with it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from tests.acceptance.target import eventually
-from tests.deployment.stack import ROOT, SERVERS, unpacked_stack
-from tests.integration.storage import open_storage
+from tests.deployment.stack import FQDN, ROOT, SERVERS
 
 from pkgserver_trio.demo.sample import build_sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.deployment.containers import Engine
     from tests.deployment.stack import Stack
-    from tests.integration.storage import ScriptedStorage
 
 pytestmark = pytest.mark.integration
 
@@ -32,51 +28,8 @@ SAMPLE = build_sample()
 ARTIFACT = f"/artifact/{SAMPLE.artifact.tree_hash}"
 
 
-@pytest.fixture(scope="module")
-def storage(engine: Engine) -> Iterator[ScriptedStorage]:
-    with open_storage(SAMPLE.files, engine.host_address) as storage:
-        yield storage
-
-
-@pytest.fixture(scope="module")
-def running(engine: Engine, images: None, storage: ScriptedStorage) -> Iterator[Stack]:
-    """Give a deployment that is up."""
-    with unpacked_stack(engine) as stack:
-        stack.write_env(PKG_SERVER_FQDN="pkg.example.invalid", DISABLE_TLS="1", STORAGE_SERVERS=storage.url)
-        stack.make()
-        yield stack
-
-
 def get(stack: Stack, path: str, **headers: str) -> httpx.Response:
     return httpx.get(f"{stack.url}{path}", headers=headers, trust_env=False, timeout=20)
-
-
-def test_without_an_env_file_it_helps_and_starts_nothing(stack: Stack) -> None:
-    done = stack.make()
-    assert "make up" in done.stdout
-    assert "make destroy" in done.stdout
-    assert stack.engine.docker("ps", "--all", "--quiet") == ""
-    refused = stack.make("up", check=False)
-    assert refused.returncode == 2
-    assert "copy .env.example to .env" in refused.stderr
-
-
-def test_wrong_env_file_is_told_whole_and_nothing_is_started(stack: Stack) -> None:
-    stack.write_env(CERTBOT_EMAIL="nobody", METRICS_ALLOW="all")
-    done = stack.make(check=False)
-    assert done.returncode == 2
-    for name in ("PKG_SERVER_REGION", "CERTBOT_EMAIL", "METRICS_ALLOW"):
-        assert f".env: {name} is" in done.stderr
-    assert stack.engine.docker("ps", "--all", "--quiet") == ""
-    assert not (stack.folder / "state").exists()
-
-
-def test_wrong_setting_of_the_server_is_told_and_nothing_is_started(stack: Stack) -> None:
-    stack.write_env(PKG_SERVER_REGION="x", DISABLE_TLS="1", PKGSERVER_MAX_CACHE="much")
-    done = stack.make(check=False)
-    assert done.returncode == 2
-    assert "PKGSERVER_MAX_CACHE is 'much', expected a size" in done.stderr
-    assert stack.engine.docker("ps", "--all", "--quiet") == ""
 
 
 def test_all_are_healthy_and_nobody_special(running: Stack) -> None:
@@ -112,7 +65,7 @@ def test_both_servers_believe_the_front_end_and_follow_a_hit_log_each(running: S
         done = running.compose("exec", "-T", server, "python3", "/app/pkgserver.pyz", "check-config")
         assert f"PKGSERVER_TRUSTED_PROXIES={running.engine.subnet}  (environment)" in done
         assert "PKGSERVER_HIT_LOGS=/hits/hits.log  (environment)" in done
-        assert "JULIA_PKG_SERVER_FQDN=pkg.example.invalid  (environment)" in done
+        assert f"JULIA_PKG_SERVER_FQDN={FQDN}  (environment)" in done
         assert "Warning" not in done
         mounts = running.engine.inspect(f"pkgserver-{server}-1")["Mounts"]
         sources = {mount["Destination"]: mount["Source"] for mount in mounts}
@@ -128,7 +81,7 @@ def test_second_make_changes_nothing(running: Stack) -> None:
 
 def test_status_config_and_reload_work(running: Stack) -> None:
     assert running.make("status").stdout.count("(healthy)") == 3
-    assert "pkg.example.invalid" in running.make("config").stdout
+    assert FQDN in running.make("config").stdout
     running.make("nginx-reload")
 
 
@@ -165,42 +118,6 @@ def test_destroy_asks_first(running: Stack) -> None:
     assert refused.returncode == 2
     assert get(running, "/healthz").status_code == 200
     assert (running.folder / "state/store1/cache").is_dir()
-
-
-def test_inherited_cache_is_verified_before_nginx_gets_it(stack: Stack, storage: ScriptedStorage) -> None:
-    stack.write_env(PKG_SERVER_FQDN="pkg.example.invalid", DISABLE_TLS="1", STORAGE_SERVERS=storage.url)
-    for number in (1, 2):
-        folder = stack.folder / f"state/store{number}/cache/artifact"
-        folder.mkdir(parents=True)
-        (folder / ARTIFACT.rpartition("/")[2]).write_bytes(b"damaged")
-    chown(stack.folder / "state", NOBODY)
-    done = stack.make()
-    assert done.stdout.count("is verified first") == 2
-    assert done.stdout.count("wrong, moved to quarantine") == 2
-    answer = get(stack, ARTIFACT)
-    assert (answer.status_code, answer.content) == (200, SAMPLE.files[ARTIFACT])
-    assert "is verified first" not in stack.make().stdout
-    stack.make("down")
-    assert stack.engine.docker("ps", "--quiet") == ""
-    stack.make("destroy", stdin="yes\n")
-    assert not (stack.folder / "state").exists()
-
-
-def test_cache_that_cannot_be_verified_is_not_served(stack: Stack) -> None:
-    stack.write_env(PKG_SERVER_REGION="x", DISABLE_TLS="1")
-    folder = stack.folder / "state/store1/cache/artifact"
-    folder.mkdir(parents=True)
-    (folder / ("0" * 40)).write_bytes(b"another's")
-    (folder / ("0" * 40)).chmod(0o600)  # root's, whom the containers are not
-    done = stack.make(check=False)
-    assert done.returncode == 2
-    assert "could not be verified: nothing is started" in done.stderr
-    assert stack.engine.docker("ps", "--quiet") == ""
-
-
-def chown(folder: Path, user: int) -> None:
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, user, user)
 
 
 def test_what_an_earlier_deployment_left_is_named_with_what_removes_it(tmp_path: Path) -> None:

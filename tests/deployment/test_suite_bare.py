@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.acceptance.suite import *  # noqa: F403 # what its tests are called is their own business
 from tests.acceptance.target import Target, eventually
-from tests.deployment.stack import QUICK
+from tests.deployment.stack import PASSWORD, QUICK
 from tests.integration.storage import open_storage
 
 from pkgserver_trio.demo.sample import build_sample
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-PASSWORD = "correct horse"
 FQDN = "bare.pkg.invalid"
 
 
