@@ -10,6 +10,9 @@ CHECK ?=
 # How long `make soak` loads the server, in seconds, and the dice that it repeats (any text).
 SOAK_SECONDS ?= 600
 SOAK_SEED ?=
+# How long `make bench` measures each kind of hit, in seconds, and how many files its large index has.
+BENCH_SECONDS ?= 5
+BENCH_FILES ?= 1000000
 # Where `make demo` listens on 127.0.0.1.
 PORT ?= 8000
 export FUZZ_SECONDS FUZZ_SEED FUZZ_REPLAY
@@ -21,7 +24,7 @@ PYZ := dist/pkgserver.pyz
 # Unpacked here, `make clean` removes it.
 RUN_PYZ = SHIV_ROOT=build/unpacked $(PYTHON) $(PYZ)
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/pkgserver_trio/__init__.py)
-SOURCES := $(shell find src -type f -not -name '*.pyc')
+SOURCES := $(shell find src -type f -not -name '*.pyc' 2>/dev/null)
 SCRIPTS = $(shell grep -rlE '^\#!.*(/|env )(ba)?sh$$' .ci compose tests --include='*' --exclude='*.py')
 PACKING := shiv.spec requirements.lock pyproject.toml README.md LICENSE .ci/build_zipapp.py .ci/zipapp_main.py
 # No address of a package index gets into a lock file; one set of versions serves all supported Pythons. What the zipapp
@@ -42,7 +45,8 @@ SHOWN_BY_RUNNING := */web/*,*/demo/*,*/__main__.py,*/cli.py,*/main.py,*/building
 
 .DELETE_ON_ERROR:
 .PHONY: up down restart logs pull build status config nginx-reload destroy
-.PHONY: lint-deployment help demo run test fuzz soak check format-check lint types layers coverage pyz format lock clean
+.PHONY: help demo run test fuzz soak bench check format-check lint lint-deployment types layers coverage pyz format lock
+.PHONY: clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -97,6 +101,9 @@ fuzz: $(READY) ## Try damaged inputs on the parsers (FUZZ_SECONDS=60, FUZZ_SEED=
 
 soak: $(PYZ) ## Load the server, with faults of all kinds, for ten minutes, and look at every answer (SOAK_SECONDS=60)
 	@PYTHONPATH=src:. SOAK_SECONDS='$(SOAK_SECONDS)' SOAK_SEED='$(SOAK_SEED)' $(BIN)/python -m tests.soak
+
+bench: $(PYZ) ## Measure the server beside nginx, on the same files at the same time (BENCH_SECONDS=5, BENCH_FILES=1000000)
+	@PYTHONPATH=src:. BENCH_SECONDS='$(BENCH_SECONDS)' BENCH_FILES='$(BENCH_FILES)' $(BIN)/python -m tests.bench
 
 check: format-check lint lint-deployment types layers $(PYZ) coverage ## Do all that continuous integration does
 

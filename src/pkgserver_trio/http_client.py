@@ -21,6 +21,7 @@ MAX_REDIRECTS = 5
 _MAX_KEPT = 32
 #: No proxy stands between this machine and itself, whatever HTTP_PROXY says.
 _LOCAL = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+_NO_PROXY = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is no address of a proxy, expected http://host:port"
 
 
 def trust(ca_file: str | None) -> ssl.SSLContext:
@@ -39,18 +40,24 @@ def trust(ca_file: str | None) -> ssl.SSLContext:
 def http_client(
     timeout: httpx.Timeout, tls: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None, *, keep: int = _MAX_KEPT
 ) -> httpx.AsyncClient:
-    """Return a client, to be closed, that keeps `keep` connections; `transport` replaces the network in tests."""
-    return httpx.AsyncClient(
-        transport=transport,
-        verify=tls,
-        headers={"Accept-Encoding": "identity"},
-        mounts=dict.fromkeys(_LOCAL),
-        follow_redirects=True,
-        max_redirects=MAX_REDIRECTS,
-        timeout=timeout,
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=30),
-        event_hooks={"request": [_name_the_request], "response": [_refuse_downgrade]},
-    )
+    """Return a client, to be closed, that keeps `keep` connections; `transport` replaces the network in tests.
+
+    Raises SettingsError when the environment names a proxy that cannot be one.
+    """
+    try:
+        return httpx.AsyncClient(
+            transport=transport,
+            verify=tls,
+            headers={"Accept-Encoding": "identity"},
+            mounts=dict.fromkeys(_LOCAL),
+            follow_redirects=True,
+            max_redirects=MAX_REDIRECTS,
+            timeout=timeout,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=30),
+            event_hooks={"request": [_name_the_request], "response": [_refuse_downgrade]},
+        )
+    except (ValueError, httpx.InvalidURL, ImportError):  # the last one for SOCKS
+        raise SettingsError(_NO_PROXY) from None  # what httpx says of it may be a part of a password
 
 
 async def _name_the_request(request: httpx.Request) -> None:

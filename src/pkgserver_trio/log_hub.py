@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 import trio
 
+from pkgserver_trio.log_text import render_text
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from structlog.typing import BindableLogger, EventDict, Processor
 
@@ -44,14 +46,13 @@ _NOBODY = logging.CRITICAL + 1
 class _Line:
     """One event, made a text once for all who want the same form."""
 
-    def __init__(self, event: EventDict, renderers: Mapping[bool, Processor]) -> None:
+    def __init__(self, event: EventDict) -> None:
         self._event = event
-        self._renderers = renderers
         self._texts: dict[bool, str] = {}
 
     def text(self, *, colour: bool) -> str:
         if colour not in self._texts:
-            rendered = cast("str", self._renderers[colour](None, "", dict(self._event)))
+            rendered = render_text(self._event, colours=colour)
             self._texts[colour] = rendered.replace("\n", "") + "\n"  # rule 4: a traceback's lines have their margin
         return self._texts[colour]
 
@@ -108,7 +109,6 @@ class LogHub:
     def __init__(self) -> None:
         self.level = _NOBODY  # the lowest that anybody watches
         self._watchers: tuple[Watcher, ...] = ()  # replaced as a whole: other threads go through it (rule 3)
-        self._renderers = {colour: _renderer(colour=colour) for colour in (False, True)}
         self._closed = False
 
     @contextmanager
@@ -142,9 +142,8 @@ class LogHub:
             level = _LEVELS.get(event["level"], logging.CRITICAL)  # libraries make levels of their own
             watchers = [watcher for watcher in self._watchers if watcher.level <= level]
             if watchers:
-                # structlog's own keys, which its renderers do not expect, begin so
-                shown = {key: value for key, value in event.items() if not key.startswith("_")}
-                line = _Line(shown, self._renderers)
+                # what structlog hands from one of its processors to another begins so
+                line = _Line({key: value for key, value in event.items() if not key.startswith("_")})
                 for watcher in watchers:
                     watcher.offer(line)
             if level < own_level:
@@ -177,7 +176,3 @@ def logger_class(hub: LogHub, own_level: int) -> type[BindableLogger]:
 
     methods = {name: gated(name, level) for name, level in _LEVELS.items() if level < own_level}
     return cast("type[BindableLogger]", type("WatchedLogger", (every,), methods))
-
-
-def _renderer(*, colour: bool) -> Processor:
-    return structlog.dev.ConsoleRenderer(colors=colour, exception_formatter=structlog.dev.plain_traceback)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: For how many files the memory of what is verified is asked at once.
 _BATCH: Final = 250
 #: How long the survey sleeps after so many. A thread that leaves the interpreter for each file takes it back at once:
-#: the event loop, though woken each time, came up to 0.2 s too late where other processes were busy, too (measured).
+#: on a busy machine the event loop, woken each time, was up to 0.2 s too late again and again (measured).
 _BREATH_SECONDS: Final = 0.0005
 #: The latest time that is told apart from later ones: what an `array` takes.
 _LAST_NS: Final = 2**63 - 1

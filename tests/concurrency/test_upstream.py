@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,7 @@ from tests.lofts import open_servers
 from pkgserver_trio.errors import AbsentError, BrokenError, SilentError, UpstreamError
 from pkgserver_trio.http_client import raw_body
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
-from pkgserver_trio.settings import Settings
+from pkgserver_trio.settings import Settings, SettingsError
 from pkgserver_trio.upstream import open_storage_servers
 
 if TYPE_CHECKING:
@@ -233,3 +234,18 @@ async def test_a_listing_that_is_not_modified_since_never_is_a_failure() -> None
     async with open_servers({"one.invalid": host}) as (server,):
         with pytest.raises(BrokenError):
             await server.fetch_listing("/x", None)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://u:pa:secret/w@h", "secret://u:x@h", "socks5://u:secret@h:1", ":::secret", "http://[::secret"]
+)
+async def test_a_proxy_that_cannot_be_one_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(SettingsError, match="HTTPS_PROXY") as raised:
+        async with open_storage_servers(Settings.from_mapping({})):
+            pass
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "secret" not in shown
+    assert "\n" not in str(raised.value)

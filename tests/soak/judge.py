@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 #: No storage server could deliver, or answered in time; or, before a first list of registries is known, busy.
 REFUSALS: Final = frozenset({502, 503, 504})
+_FOR_OPERATORS: Final = ("/admin", "/meta", "/metrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Judge:
             return f"expected one of {sorted(ask.expected)}"
         if answer.status in {304, 404} or ask.path in PAGES:
             return None
+        if ask.path.startswith(_FOR_OPERATORS):
+            return _fault_of_page(ask, answer)
         if ask.path.startswith("/registries"):
             return self._fault_of_listing(ask, answer, floor)
         return self._fault_of_resource(ask, answer)
@@ -90,6 +94,17 @@ def _fault_of_head(tarball: Tarball, answer: Answer) -> str | None:
         return None  # what a storage server said, which may be a lie
     told = answer.headers.get("content-length")
     return None if told in {str(len(body)) for body in tarball.bodies} else "the length of no honest tarball"
+
+
+def _fault_of_page(ask: Ask, answer: Answer) -> str | None:
+    if ask.path == "/metrics":
+        return None if b"\npkgserver_" in answer.body else "no metrics"
+    if answer.headers.get("content-type", "").startswith("application/json"):
+        try:
+            json.loads(answer.body)
+        except ValueError as error:
+            return f"no JSON: {error}"
+    return None
 
 
 def _fault_of_body(tarball: Tarball, ask: Ask, answer: Answer) -> str | None:

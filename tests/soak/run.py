@@ -13,6 +13,7 @@ from tests.soak.catalogue import FLAVORS, STORAGE_SERVERS, build_catalogue
 from tests.soak.clients import Client, connect
 from tests.soak.judge import Judge
 from tests.soak.ledger import Ledger, Outcome
+from tests.soak.operators import OperatorPlanner
 from tests.soak.server import ServerProcess
 from tests.soak.storage import Shelf, StorageServer, change_weather, clear_up
 from tests.soak.vitals import read_vitals
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tests.soak.ledger import Vitals
 
 _CLIENTS: Final = 64
+_OPERATORS: Final = 6
 _PROGRESS_SECONDS: Final = 10
 #: Idle threads end after ten seconds.
 _REST_SECONDS: Final = 15
@@ -43,6 +45,7 @@ class Soak:
     storage: list[StorageServer]
     server: ServerProcess
     clients: list[Client]
+    operators: list[Client]
     random: Random
     say: Callable[[str], None]
 
@@ -65,7 +68,7 @@ class Soak:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(change_weather, self.storage, self.random)
             nursery.start_soon(self.shelf.move_on, self.random)
-            for client in self.clients:
+            for client in (*self.clients, *self.operators):
                 nursery.start_soon(client.run)
             for number, seconds in enumerate(periods):
                 if number:
@@ -159,14 +162,17 @@ async def open_soak(folder: Path, seed: str, seconds: float, say: Callable[[str]
         for storage_server in storage:
             await nursery.start(storage_server.run)
         server = ServerProcess(folder, [storage_server.port for storage_server in storage], ledger, nursery)
-        clients = []
-        for number in range(_CLIENTS):
-            random = Random(f"{seed}/client {number}")
-            clients.append(Client(server, ledger, Planner(random, shelf.catalogue, shelf.heads), random))
+
+        def client(planner: type[Planner], name: str) -> Client:
+            random = Random(f"{seed}/{name}")
+            return Client(server, ledger, planner(random, shelf.catalogue, shelf.heads), random)
+
+        clients = [client(Planner, f"client {number}") for number in range(_CLIENTS)]
+        operators = [client(OperatorPlanner, f"operator {number}") for number in range(_OPERATORS)]
         nursery.start_soon(_tell_progress, ledger, say)
         try:
             await server.start()
-            yield Soak(ledger, shelf, storage, server, clients, Random(f"{seed}/weather"), say)
+            yield Soak(ledger, shelf, storage, server, clients, operators, Random(f"{seed}/weather"), say)
         finally:
             server.leave_nothing()
         nursery.cancel_scope.cancel()

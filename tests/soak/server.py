@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from tests.integration.zipapp import PYZ
 from tests.soak.catalogue import MAX_CACHE_BYTES, MAX_UNPACKED_BYTES, REGISTRIES
+from tests.soak.operators import PASSWORD_SHA256
 from trio_util import AsyncBool
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _SETTINGS: Final = {
     "PKGSERVER_GRACEFUL_SECONDS": "2",
     "PKGSERVER_DRAIN_SECONDS": "2",
     "PKGSERVER_LOG_FORMAT": "json",
+    "JULIA_PKG_SERVER_ADMIN_TOKEN_SHA256": PASSWORD_SHA256,
 }
 _START_SECONDS: Final = 30
 _STOP_SECONDS: Final = 20

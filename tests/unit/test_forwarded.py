@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgserver_trio.web.forwarded import forwarded_for
+from pkgserver_trio.web.forwarded import MAX_HOPS, forwarded_for
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,11 @@ def test_an_element_that_names_no_address_names_none(element: str) -> None:
 def test_a_line_against_the_grammar_names_nobody(element: str) -> None:
     assert forwarded_for(element) == [""]
     assert forwarded_for(f"for=192.0.2.8,{element}") == [""]
+
+
+def test_a_line_with_more_hops_than_there_are_names_nobody() -> None:
+    assert forwarded_for(",".join(["for=192.0.2.1"] * MAX_HOPS)) == ["192.0.2.1"] * MAX_HOPS
+    assert forwarded_for("," * MAX_HOPS + "for=192.0.2.1") == [""]
 
 
 @given(st.text(st.sampled_from(r'for=by;,"\ 19.[:]_')), st.sampled_from(["192.0.2.7", '"[2001:db8::7]:443"']))

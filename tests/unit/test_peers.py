@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pkgserver_trio.web.forwarded import MAX_HOPS
 from pkgserver_trio.web.peers import is_trusted, peer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TRUSTED = [ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 
@@ -20,6 +25,20 @@ def peer(address: str | None, *forwarded: str, real_ip: str | None = None, rfc: 
 
 def test_a_stranger_speaks_for_himself_only() -> None:
     assert peer("192.0.2.1", "198.51.100.1", real_ip="198.51.100.2", rfc="for=198.51.100.3") == "192.0.2.1"
+
+
+def test_what_a_stranger_says_is_not_even_read() -> None:
+    def read() -> Iterator[tuple[bytes, bytes]]:
+        pytest.fail("it was read")
+        yield b"forwarded", b"," * 32_000
+
+    assert peer_of("203.0.113.1", read(), TRUSTED) == "203.0.113.1"
+
+
+def test_no_more_lines_are_read_than_there_are_hops() -> None:
+    lines = [(b"forwarded", b"for=192.0.2.1"), *[(b"forwarded", b"for=127.0.0.1")] * MAX_HOPS]
+    assert peer_of("127.0.0.1", lines, TRUSTED) == "127.0.0.1"
+    assert peer_of("127.0.0.1", lines[:-1], TRUSTED) == "192.0.2.1"
 
 
 def test_a_trusted_proxy_is_believed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from tests.soak.asks import Ask, Span
 from tests.soak.catalogue import REGISTRIES, Catalogue, build_catalogue
 from tests.soak.judge import Answer, Judge
 from tests.soak.ledger import MEMORY_ALLOWANCE_BYTES, Ledger, Outcome, Vitals
+from tests.soak.operators import OperatorPlanner
 from tests.unit.tarballs import hashes_of
 
 if TYPE_CHECKING:
@@ -185,3 +187,41 @@ def test_lost_resource_fails_the_soak(ledger: Ledger) -> None:
     ledger.lost.append("/artifact/1")
     assert not ledger.passed
     assert "resources lost     1" in ledger.report()
+
+
+METRICS = b"# HELP pkgserver_x\npkgserver_x 1\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "expected"),
+    [
+        ("/metrics", Answer(200, {}, METRICS), Outcome.RIGHT),
+        ("/metrics", Answer(200, {}, b"<html>"), Outcome.WRONG),
+        ("/metrics", Answer(500, {}, METRICS), Outcome.WRONG),
+        ("/meta/stats", Answer(200, {"content-type": "application/json"}, b"{}"), Outcome.RIGHT),
+        ("/meta/stats", Answer(200, {"content-type": "application/json"}, b'{"a": '), Outcome.WRONG),
+        ("/admin/flights", Answer(200, {"content-type": "text/plain"}, b"lines"), Outcome.RIGHT),
+    ],
+)
+def test_pages_for_operators_are_judged_too(ledger: Ledger, path: str, answer: Answer, expected: Outcome) -> None:
+    assert ledger.note(Ask(path=path), answer) is expected
+
+
+def test_operators_ask_for_all_there_is_to_ask_for(catalogue: Catalogue) -> None:
+    planner = OperatorPlanner(Random("seed"), catalogue, lambda: catalogue.tarballs)
+    asks = [planner.next_ask() for _ in range(500)]
+    asked = {
+        (ask.method, ask.path.partition("?")[0]) for ask in asks if ask.path.count("/") < 5 and ask.method != "DELETE"
+    }
+    assert asked == {
+        ("POST", "/admin/cache/verify"),
+        ("GET", "/admin/cache/verify"),
+        ("GET", "/admin/flights"),
+        ("GET", "/admin/logs"),
+        ("GET", "/metrics"),
+        ("GET", "/meta/stats"),
+    }
+    removed = {ask.path.removeprefix("/admin/cache") for ask in asks if ask.method == "DELETE"}
+    assert len(removed) > 20
+    assert removed <= set(catalogue.by_path)
+    assert all(planner.next_conduct().leaves_after for _ in range(20))

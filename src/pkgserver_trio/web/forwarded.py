@@ -6,7 +6,10 @@ It is read by its grammar and no looser: a quotation mark that a client leaves o
 from __future__ import annotations
 
 import re
+from typing import Final
 
+#: No request comes through so many; and each takes time.
+MAX_HOPS: Final = 64
 # Possessive throughout: whatever is sent is read in linear time.
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _QUOTED = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
@@ -20,12 +23,14 @@ _NODE = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\])(?::(?:[0-9]{1,5}|_[A-Za-
 def forwarded_for(line: str) -> list[str]:
     """Return the address in `for` of every element of one header line, the nearest hop last, without brackets and port.
 
-    It is empty where an element has none, or more than one; a line against the grammar is one such element.
+    It is empty where an element has none, or more than one. A line against the grammar is one such element, and so
+    is one of more than `MAX_HOPS` elements.
     """
-    addresses, position, more = [], 0, ","
+    addresses: list[str] = []
+    position, more = 0, ","
     while more:
         element = _ELEMENT.match(line, position)
-        if element is None:
+        if element is None or len(addresses) == MAX_HOPS:
             return [""]
         addresses.append(_address(element[1]))
         position, more = element.end(), element[_ELEMENT.groups]

@@ -9,7 +9,7 @@ import re
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from pkgserver_trio.web.forwarded import forwarded_for
+from pkgserver_trio.web.forwarded import MAX_HOPS, forwarded_for
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -35,7 +35,8 @@ def peer_of(address: str | None, headers: Headers, trusted: Collection[Network])
     hop = _parse(address or "")
     if hop is None:
         return ""
-    ends = [_follow(hop, claims, trusted) for claims in _claims(headers)]
+    claims = _claims(headers) if _is_in(hop, trusted) else ()  # reading takes time, which is not for everybody to take
+    ends = [_follow(hop, hops, trusted) for hops in claims]
     clients = {end.hop for end in ends if end.told} or {end.hop for end in ends[:1]}
     client = clients.pop() if len(clients) == 1 else hop
     return str(client if isinstance(client, IPv4Address) else IPv6Network((int(client), _CLIENT_PREFIX), strict=False))
@@ -44,7 +45,11 @@ def peer_of(address: str | None, headers: Headers, trusted: Collection[Network])
 def is_trusted(address: str | None, trusted: Collection[Network]) -> bool:
     """Tell whether the socket's `address` is in a trusted network, whatever any header says."""
     hop = _parse(address or "")
-    return hop is not None and any(hop in network for network in trusted)
+    return hop is not None and _is_in(hop, trusted)
+
+
+def _is_in(address: Address, networks: Collection[Network]) -> bool:
+    return any(address in network for network in networks)
 
 
 class _End(NamedTuple):
@@ -57,10 +62,10 @@ class _End(NamedTuple):
 def _follow(hop: Address, claims: Sequence[str], trusted: Collection[Network]) -> _End:
     for claim in reversed(claims):
         claimed = _parse(claim)
-        if claimed is None or not any(hop in network for network in trusted):
+        if claimed is None or not _is_in(hop, trusted):
             return _End(hop, told=True)
         hop = claimed
-    return _End(hop, told=not any(hop in network for network in trusted))
+    return _End(hop, told=not _is_in(hop, trusted))
 
 
 def _claims(headers: Headers) -> Iterator[list[str]]:
@@ -73,7 +78,7 @@ def _claims(headers: Headers) -> Iterator[list[str]]:
         None,
         (
             lines.split(",") if lines else [],
-            [claim for line in said.get(b"forwarded", ()) for claim in forwarded_for(line)],
+            [claim for line in said.get(b"forwarded", ())[-MAX_HOPS:] for claim in forwarded_for(line)],
             said.get(b"x-real-ip", [])[-1:],
         ),
     )

@@ -103,6 +103,7 @@ def running_front_end(
     """Run the front end before `servers` (`host:port`), whose stores are `stores`."""
     places = {
         **{f"/stores/{number}/": f"{store}/" for number, store in enumerate(stores, 1)},
+        "/stores;": f"{folder}/stores;",
         **{f"pkgserver{number}:8000": server for number, server in enumerate(servers, 1)},
         **places,
     }
@@ -110,6 +111,9 @@ def running_front_end(
         sockets = {port: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for port in PORTS}
         ports = {port: held.getsockname()[1] for port, held in sockets.items()}
         main = lay_out(folder, settings, places, ports)
+        (folder / "stores").mkdir()
+        for number, store in enumerate(stores, 1):
+            (folder / "stores" / str(number)).symlink_to(store)
         used = "".join(path.read_text("utf-8") for path in main.parent.glob("conf.d/*.conf"))
         inherited = [held.fileno() for port, held in sockets.items() if f"listen 127.0.0.1:{ports[port]}" in used]
         process = stack.enter_context(running_nginx(folder, main, inherited))

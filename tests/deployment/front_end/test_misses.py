@@ -94,6 +94,18 @@ async def test_the_other_server_answers_for_one_that_hangs(tmp_path: Path) -> No
         assert hanging.seen
 
 
+async def test_what_needs_a_whole_tarball_first_has_more_time(tmp_path: Path) -> None:
+    soon = {"proxy_read_timeout 5s": "proxy_read_timeout 10ms", "proxy_read_timeout 15s": "proxy_read_timeout 10ms"}
+    async with (
+        upstreams(lambda _: replace(ANYTHING, delay_before_head=0.1)) as (first, second),
+        front_before(tmp_path, address(first), address(second), places=soon) as (_, front),
+    ):
+        assert (await front.get(f"{PATHS[0]}/Example")).status_code == 200
+        assert len(first.seen + second.seen) == 1
+        assert (await front.get(PATHS[0])).status_code == 200
+        assert len(first.seen + second.seen) == 3
+
+
 @pytest.mark.parametrize("status", [200, 302, 400, 401, 404, 409, 416, 429, 500])
 async def test_any_other_answer_is_the_answer(tmp_path: Path, status: int) -> None:
     said = Behaviour(status=status, body=b"a word", headers={"retry-after": "7", "x-cache-miss": "miss"})
@@ -122,7 +134,7 @@ async def test_what_both_servers_say_is_said(tmp_path: Path) -> None:
 async def test_without_servers_a_miss_is_told_to_come_back(tmp_path: Path) -> None:
     with refusing_url() as one, refusing_url() as other:
         async with front_before(tmp_path, host_of(one), host_of(other)) as (_, front):
-            for path in (PATHS[0], "/registries", f"{PATHS[0]}/Example"):
+            for path in (PATHS[0], "/meta", f"{PATHS[0]}/Example"):
                 answer = await front.get(path, headers={"X-Request-ID": "this"})
                 assert (answer.status_code, answer.text) == (502, "no package server answers\n")
                 assert answer.headers["Retry-After"] == "5"
@@ -166,18 +178,31 @@ async def test_the_first_bytes_of_a_download_come_at_once(tmp_path: Path) -> Non
         assert b"".join([piece async for piece in pieces]) == b"b"
 
 
+async def test_the_first_bytes_of_what_has_no_size_yet_come_at_once(stack: Stack) -> None:
+    release, body = trio.Event(), SAMPLE.files[ARTIFACT]
+    slow = replace(good(body), declared_length=None, pieces=Pieces(size=len(body) // 2, release=release))
+    for site in stack.sites:
+        site.upstream.script = {("GET", ARTIFACT): slow}
+    async with stack.front.stream("GET", ARTIFACT) as answer:
+        pieces = answer.aiter_raw()
+        received = await anext(pieces)
+        assert 0 < len(received) < len(body)
+        release.set()
+        assert received + b"".join([piece async for piece in pieces]) == body
+
+
 async def test_what_cannot_be_read_after_all_is_asked_for(tmp_path: Path) -> None:
     """As a file that is evicted between nginx's look at it and its opening: it is there, and then it is no file."""
     for store in ("store1", "store2"):
-        place = tmp_path / store / "cache" / PATHS[0][1:]
+        folder = tmp_path / f"only-{store}"
+        place = folder / store / "cache" / PATHS[0][1:]
         place.parent.mkdir(parents=True)
         os.mkfifo(place)
         async with (
             upstreams(lambda _: ANYTHING) as (first, second),
-            front_before(tmp_path, address(first), address(second)) as (_, front),
+            front_before(folder, address(first), address(second)) as (_, front),
         ):
             assert (await front.get(PATHS[0])).content == b"something"
-        place.unlink()
 
 
 async def test_a_download_that_breaks_off_does_not_look_whole(tmp_path: Path) -> None:

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 MAIL = {"CERTBOT_EMAIL": "admin@example.org"}
 NAMED = {"PKG_SERVER_FQDN": "pkg.example.org", **MAIL}
-FLAGS = ("DISABLE_TLS", "KEEP_HTTP_8000", "DISABLE_INTERNAL_DNS", "DISABLE_INTERNAL_DNS_IPV6")
+FLAGS = (
+    "DISABLE_TLS",
+    "KEEP_HTTP_8000",
+    "PKG_SERVER_FLAVORLESS",
+    "DISABLE_INTERNAL_DNS",
+    "DISABLE_INTERNAL_DNS_IPV6",
+)
 NETWORKS = ("FRONTEND_PROXIES", "METRICS_ALLOW", "LIMIT_EXEMPT")
 LIMITS = ("LIMIT_REQUESTS_PER_SECOND", "LIMIT_CONNECTIONS")
 
@@ -69,6 +75,7 @@ BAD_LIMITS = ["0", "-1", "01", "1.5", "100001", "1e3", "99999999999999999999", "
         *product(LIMITS, ["", "1", "100000"]),
         *product(["PKG_SERVER_FQDN"], GOOD_NAMES),
         *product(["PKG_SERVER_REGION"], ["", "eu", "us-east", "1"]),
+        *product(["NGINX_RESOLVER"], ["", "127.0.0.1", "10.0.0.1:53"]),
         *product(["CERTBOT_EMAIL"], ["a@b.org", "first.last+pkg@mail.example.org"]),
     ],
 )
@@ -86,6 +93,7 @@ def test_a_right_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
         *product(LIMITS, [*BAD_LIMITS, *HOSTILE]),
         *product(["PKG_SERVER_FQDN"], [*BAD_NAMES, *HOSTILE]),
         *product(["PKG_SERVER_REGION"], ["a.b", "-", "a-", *HOSTILE]),
+        *product(["NGINX_RESOLVER"], ["::1", "10.0.0", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:53:53", "dns", *HOSTILE]),
         *product(["CERTBOT_EMAIL"], ["", "a", "@b.org", "a@b", "a@b@c.org", "a@b.org;", *HOSTILE]),
     ],
 )
@@ -171,7 +179,11 @@ def test_certbot_finds_what_it_is_to_get(tmp_path: Path) -> None:
         {"DISABLE_TLS": "1"},
         {"KEEP_HTTP_8000": "0", "PKG_SERVER_REGION": "eu"},
         {"LIMIT_REQUESTS_PER_SECOND": "5", "LIMIT_CONNECTIONS": "5", "LIMIT_EXEMPT": "10.0.0.0/8,fd00::/8"},
-        {"FRONTEND_PROXIES": "10.0.0.1,fd00::/8", "METRICS_ALLOW": "10.0.0.1,fd00::/8"},
+        {
+            "PKG_SERVER_FLAVORLESS": "true",
+            "FRONTEND_PROXIES": "10.0.0.1,fd00::/8",
+            "METRICS_ALLOW": "10.0.0.1,fd00::/8",
+        },
     ],
     ids=str,
 )
