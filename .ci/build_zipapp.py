@@ -1,16 +1,20 @@
 # ruff: noqa: INP001 - a program, not a package
-"""Build the zipapp: `build_zipapp.py OUTPUT`, from the repository's folder, with the tools of requirements-dev.lock.
+"""Build the zipapp: `build_zipapp.py OUTPUT`, from the repository's folder, with the tools of requirements-build.lock.
 
 1. A wheel is a zip of what goes into site-packages, so staging is unpacking: no installer leaves its traces.
 2. Every dependency's wheel is the one that requirements.lock names by hash. The wheels do not depend on the Python and
    the processor that build, so neither does the result; once they are in build/wheels, building needs no network.
 3. Compiled code is optional for every dependency. It is removed, but for isal's, which is worth its megabytes: one
-   file for each Python version and processor, side by side, told apart by the tag in their names.
+   file for each Python version and processor, side by side, told apart by the tag in their names. With `--native` it
+   is there for the Python and the processor that build only.
+4. Without OUTPUT the wheels are downloaded, and no more.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -34,9 +38,20 @@ EPOCH_SECONDS = "315532800"
 
 
 def main() -> None:
-    """Write the zipapp to the path that is the only argument."""
-    output = Path(sys.argv[1])
-    _download()
+    """Write the zipapp to the path that is the argument."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--native", action="store_true")
+    parser.add_argument("output", nargs="?", type=Path)
+    arguments = parser.parse_args()
+    if arguments.native:
+        _download([(f"{sys.version_info.major}.{sys.version_info.minor}", platform.machine())])
+    else:
+        _download(list(product(PYTHONS, PROCESSORS)))
+    if arguments.output is not None:
+        _build(arguments.output)
+
+
+def _build(output: Path) -> None:
     with TemporaryDirectory() as folder:
         site, packed = Path(folder, "site"), Path(folder, "packed.pyz")
         _build_own_wheel(Path(folder))
@@ -57,20 +72,21 @@ def _run(module: str, *arguments: str) -> None:
         sys.exit(f"{shlex.join(command)}: exit code {done.returncode}")
 
 
-def _download() -> None:
-    """Fill build/wheels, unless it was filled from this very lock file."""
+def _download(targets: list[tuple[str, str]]) -> None:
+    """Fill build/wheels, unless it was filled from this very lock file for the same Pythons and processors."""
     stamp = WHEELS / LOCK.name
-    if stamp.exists() and stamp.read_bytes() == LOCK.read_bytes():
+    recipe = f"# for {targets}\n{LOCK.read_text()}"
+    if stamp.exists() and stamp.read_text() == recipe:
         return
     shutil.rmtree(WHEELS, ignore_errors=True)
     WHEELS.mkdir(parents=True)
-    _fetch(LOCK, PYTHONS[0], PROCESSORS[0])
+    _fetch(LOCK, *targets[0])
     with TemporaryDirectory() as folder:
         compiled = Path(folder, "compiled.lock")
         compiled.write_text(_pin(COMPILED))
-        for python, processor in product(PYTHONS, PROCESSORS):
+        for python, processor in targets[1:]:
             _fetch(compiled, python, processor)
-    shutil.copyfile(LOCK, stamp)
+    stamp.write_text(recipe)
 
 
 def _pin(name: str) -> str:

@@ -21,6 +21,7 @@ from pkgserver_trio.cli import pkgserver
 from pkgserver_trio.demo.sample import build_sample
 from pkgserver_trio.registry_list import FLAVORS
 from pkgserver_trio.settings import Setting, Settings, all_settings, effective_texts
+from pkgserver_trio.settings.deployment import DEPLOYMENT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,7 +73,7 @@ def test_env_example_changes_nothing_as_it_is() -> None:
 def test_env_example_uncommented_is_the_defaults() -> None:
     uncommented = re.sub(r"^#(?=\w+=)", "", env_example(), flags=re.MULTILINE)
     texts = dotenv_values(stream=io.StringIO(uncommented), interpolate=False)
-    assert list(texts) == [setting.name for setting in all_settings()]
+    assert list(texts) == [*DEPLOYMENT_NAMES, *(setting.name for setting in all_settings())]
     assert Settings.from_mapping({name: text or "" for name, text in texts.items()}) == Settings.from_mapping({})
 
 

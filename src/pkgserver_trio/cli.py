@@ -130,6 +130,18 @@ def verify(resolve: Callable[[], Resolved], *, repair: bool) -> int:
     return verify_cache(resolve().settings, repair=repair)
 
 
+@pkgserver.command()
+@click.pass_obj
+def healthcheck(resolve: Callable[[], Resolved]) -> int:
+    """Tell whether the server at the configured address lives.
+
+    For a container's health check: exit code 0 when it answers within two seconds, else 1.
+    """
+    from pkgserver_trio.healthcheck import healthcheck as check  # noqa: PLC0415 - rule 2
+
+    return check(resolve().settings.listen)
+
+
 def _serve(resolved: Resolved) -> int:
     from pkgserver_trio.process import serve  # noqa: PLC0415 - rule 2
 

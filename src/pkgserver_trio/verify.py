@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pkgserver_trio.settings import Settings
 
 _CLEAR_LINE = "\r\033[K"
+#: The file in the storage root that says: all of this cache was verified once, and nothing wrong was left in it.
+_ALL_VERIFIED = "all-verified"
 
 
 def verify(settings: Settings, *, repair: bool) -> int:
@@ -44,7 +46,10 @@ def verify(settings: Settings, *, repair: bool) -> int:
         cache = CacheFiles(root, Disk())
         verification = Verification(cache, hashing, Repair(cache, memory) if memory else None, _tell)
         _run_to_the_end(verification)
-    return 1 if verification.tally.wrong else 0
+    tally = verification.tally
+    if repair and tally.wrong == tally.moved:
+        (root / _ALL_VERIFIED).touch()
+    return 1 if tally.wrong else 0
 
 
 def _require_cache(root: Path) -> None:

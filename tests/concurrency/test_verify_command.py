@@ -61,6 +61,27 @@ def test_a_right_cache_is_exit_code_0_and_plain_progress(root: Path, capsys: pyt
     assert files_in(root) == {f"cache/{made.resource.name}" for made in MADE}
 
 
+def test_a_repaired_cache_is_known_as_verified_whole_and_one_that_was_only_looked_at_is_not(root: Path) -> None:
+    damage(root)
+    run(["verify"])
+    assert not (root / "all-verified").exists()
+    run(["verify", "--repair"])
+    assert (root / "all-verified").exists()
+
+
+def test_a_cache_with_a_wrong_file_that_cannot_be_moved_is_not_known_as_verified_whole(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage(root)
+    monkeypatch.setattr(Disk, "rename", refuse)
+    assert run(["verify", "--repair"]) == 1
+    assert not (root / "all-verified").exists()
+
+
+def refuse(*_: object) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
 def test_a_wrong_cache_is_exit_code_1_until_it_is_repaired(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damage(root)
     assert run(["verify"]) == 1

@@ -44,9 +44,9 @@ class Outcome:
 class JuliaClient:
     """Julia with the depot in the folder `depot` (empty for a fresh client), pointed at the server at `server_url`.
 
-    The server must listen on a loopback address. `environment` is added to the client's, so that
-    `JULIA_PKG_SERVER_REGISTRY_PREFERENCE` and its like can be set. `run` raises `subprocess.TimeoutExpired` past
-    `limit_seconds`.
+    The server must have an address, not a name, unless the file `hosts` has the name. `environment` is added to the
+    client's, so that `JULIA_PKG_SERVER_REGISTRY_PREFERENCE` and its like can be set. `run` raises
+    `subprocess.TimeoutExpired` past `limit_seconds`.
     """
 
     chroot: Path
@@ -54,6 +54,7 @@ class JuliaClient:
     server_url: str
     limit_seconds: float = 90
     environment: Mapping[str, str] = field(default_factory=dict)
+    hosts: Path | None = None
 
     def run(self, script: str) -> Outcome:
         """Run `script`, Julia source text, to its end."""
@@ -70,7 +71,10 @@ class JuliaClient:
             *("julia", "--startup-file=no", "--history-file=no", "--color=no", "-e", script),
         ]
         pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        outside = {**os.environ, "PKGSERVER_HOSTS": str(self.hosts or "")}
+        with subprocess.Popen(
+            command, env=outside, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        ) as process:
             try:
                 yield process
             except BaseException:

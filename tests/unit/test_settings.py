@@ -140,7 +140,12 @@ def test_effective_texts_are_what_was_said_stripped_and_otherwise_the_default() 
             "JULIA_PKG_SERVER_MAX_CACHE is not a setting: did you mean PKGSERVER_MAX_CACHE?",
         ),
         ("PKGSERVER_FQDN", "PKGSERVER_FQDN is not a setting: did you mean JULIA_PKG_SERVER_FQDN?"),
-        ("PKG_SERVER_FQDN", "PKG_SERVER_FQDN is not a setting: did you mean JULIA_PKG_SERVER_FQDN?"),
+        (
+            "PKG_SERVER_STORAGE_ROOT",
+            "PKG_SERVER_STORAGE_ROOT is not a setting: did you mean JULIA_PKG_SERVER_STORAGE_ROOT?",
+        ),
+        ("PKG_SERVER_FQDN", None),  # the deployment's, in the same file
+        ("PKGSERVER_IMAGE", None),
         ("PKGSERVER_COLOUR", "PKGSERVER_COLOUR is not a setting"),
         ("JULIA_PKG_SERVER_REGISTRY_PREFERENCE", "JULIA_PKG_SERVER_REGISTRY_PREFERENCE is not a setting"),
     ],

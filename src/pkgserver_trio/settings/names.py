@@ -6,6 +6,7 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
+from pkgserver_trio.settings.deployment import DEPLOYMENT_NAMES
 from pkgserver_trio.settings.table import all_settings
 
 if TYPE_CHECKING:
@@ -18,8 +19,11 @@ _CLOSE: Final = 0.75
 
 
 def misnamed(name: str) -> str | None:
-    """Return one line about a `name` that only looks like a setting; None for a setting, or a name not like ours."""
-    if not _PREFIX.match(name) or name in _known():
+    """Return one line about a `name` that only looks like a setting; None for a setting, or a name not like ours.
+
+    The deployment's names are like ours, and are right in the same files.
+    """
+    if not _PREFIX.match(name) or name in _known() or name in DEPLOYMENT_NAMES:
         return None
     meant = _meant(name)
     return f"{name} is not a setting" + (f": did you mean {meant}?" if meant else "")

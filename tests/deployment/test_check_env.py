@@ -1,0 +1,152 @@
+"""What `compose/check-env` says of a `.env`, and that whoever else reads such a file reads the same."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from dotenv import dotenv_values
+from tests.deployment.stack import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Enough to start.
+RIGHT = "PKG_SERVER_REGION=us-east\nDISABLE_TLS=1\n"
+SHA256 = "ab" * 32
+
+
+def check(folder: Path, text: str) -> tuple[int, list[str]]:
+    """Return the exit code for a `.env` of `text`, and the lines without the file's name."""
+    (folder / ".env").write_bytes(text.encode())
+    command = [ROOT / "compose" / "check-env"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+    return done.returncode, [line.removeprefix(".env: ") for line in done.stderr.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RIGHT,
+        RIGHT.replace("\n", "\r\n"),
+        RIGHT.removesuffix("\n"),
+        f"# a comment\n\n  \t\n{RIGHT}",
+        "export PKG_SERVER_REGION='us-east'\nDISABLE_TLS=\"1\"\n",
+        "PKG_SERVER_REGION=us-east # here\nDISABLE_TLS=1\t# for now\nCERTBOT_EMAIL=\n",
+        "PKG_SERVER_FQDN=pkg.example.org\nCERTBOT_EMAIL=admin+pkg@example.org\n",
+        "PKG_SERVER_FQDN=pkg.example.org\nTLS_CERTIFICATES_DIR=/etc/our/certificates\n",
+        RIGHT + 'S3_MIRROR_BUCKET_LIST="julialang2 julialangnightlies"\nS3_MIRROR_FQDN=mirror.example.org\n',
+        RIGHT + "STORAGE_SERVERS=https://a.example.org,http://user:pa%24@b.example.org:8080/x\n",
+        RIGHT + "STORAGE_SERVERS='https://user:pa$$word@a.example.org'\n",
+        RIGHT + f"ADMIN_TOKEN_SHA256={SHA256}\nUPDATE_PERIOD=0.5\nPKG_SERVER_FLAVORLESS=true\n",
+        RIGHT + "DISABLE_INTERNAL_DNS=1\nDISABLE_INTERNAL_DNS_IPV6=0\nKEEP_HTTP_8000=0\n",
+        RIGHT + "METRICS_ALLOW=10.0.0.0/8,fd00::/8,192.0.2.7\nFRONTEND_PROXIES=192.0.2.0/24\n",
+        RIGHT + "COMPOSE_PROFILES=monitoring\nGRAFANA_ADMIN_PASSWORD='a b$c'\n",
+        RIGHT + "STORE1_DIR=/disk1/store\nSTORE2_DIR=./more/store-2\nINSIDE_SUBNET=10.1.2.0/24\n",
+    ],
+)
+def test_right_file_is_passed_without_a_word(text: str, tmp_path: Path) -> None:
+    assert check(tmp_path, text) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("what", "line 3: expected NAME=value"),
+        ("A B=1", "line 3: expected NAME=value"),
+        ("DISABLE_TLS=0", "line 3: DISABLE_TLS is there for the second time"),
+        ("S3_MIRROR_BUCKET_LIST=one two", "line 3: S3_MIRROR_BUCKET_LIST has a space in it: put the value in quotes"),
+        ('CERTBOT_EMAIL="a@b.org', "line 3: CERTBOT_EMAIL has a quote that is not closed"),
+        ("CERTBOT_EMAIL='a'b", "line 3: CERTBOT_EMAIL goes on after its quotes"),
+        *(
+            (line, "line 3: STATE_DIR has an escape or a variable in quotes")
+            for line in ('STATE_DIR="$HOME/x"', 'STATE_DIR="`id`"', 'STATE_DIR="a\\b"', "STATE_DIR='a\\b'")
+        ),
+        *(
+            (line, "line 3: STATE_DIR has a character that needs single quotes around the value")
+            for line in ("STATE_DIR=$HOME/x", "STATE_DIR=`id`", "STATE_DIR=a\\b", "STATE_DIR=a'b'", "STATE_DIR=#a")
+        ),
+        ("PKG_SERVER_FQDN=a", "PKG_SERVER_FQDN is 'a', expected a host name with a dot in it"),
+        ("PKG_SERVER_FQDN=a.b;c", "PKG_SERVER_FQDN is 'a.b;c', expected a host name with a dot in it"),
+        ("KEEP_HTTP_8000=maybe", "KEEP_HTTP_8000 is 'maybe', expected 1 or 0"),
+        ("CERTBOT_EMAIL=nobody", "CERTBOT_EMAIL is 'nobody', expected an e-mail address"),
+        ("S3_MIRROR_BUCKET_LIST='one, two'", "S3_MIRROR_BUCKET_LIST is 'one, two', expected names of buckets"),
+        ("STORAGE_SERVERS=ftp://a", "STORAGE_SERVERS is wrong, expected http or https URLs, comma separated"),
+        ("STORAGE_SERVERS='https://s3cr3t@a, https://b'", "STORAGE_SERVERS is wrong, expected http or https URLs"),
+        ("ADMIN_TOKEN_SHA256=secret", "ADMIN_TOKEN_SHA256 is wrong, expected 64 hexadecimal digits, or none"),
+        ("UPDATE_PERIOD=0", "UPDATE_PERIOD is '0', expected a number of seconds from 0.1 to 600"),
+        ("UPDATE_PERIOD=1e2", "UPDATE_PERIOD is '1e2', expected a number of seconds from 0.1 to 600"),
+        ("PKGSERVER_DRAIN_SECONDS=4000", "PKGSERVER_DRAIN_SECONDS is '4000', expected a number of seconds"),
+        ("METRICS_ALLOW=everybody", "METRICS_ALLOW is 'everybody', expected networks"),
+        ("FRONTEND_PROXIES=0.0.0.0/0", "FRONTEND_PROXIES is '0.0.0.0/0', expected networks"),
+        ("LIMIT_CONNECTIONS=0", "LIMIT_CONNECTIONS is '0', expected a whole number from 1 to 100000"),
+        ("INSIDE_SUBNET=10.0.0.0/8", "INSIDE_SUBNET is '10.0.0.0/8', expected an IPv4 network from /16 to /28"),
+        ("PKGSERVER_IMAGE='a b'", "PKGSERVER_IMAGE is 'a b', expected the name of an image"),
+        ("STATE_DIR='/a b'", "STATE_DIR is '/a b', expected a path of letters, digits and . _ / @ + -"),
+        ("STATE_DIR=~/x", "STATE_DIR is '~/x', expected a path of letters, digits and . _ / @ + -"),
+        ("COMPOSE_PROFILES=all", "COMPOSE_PROFILES is 'all', expected monitoring, or nothing"),
+        ("COMPOSE_PROFILES=monitoring", "GRAFANA_ADMIN_PASSWORD is missing: the profile monitoring starts Grafana"),
+        ("STORE1_DIR=/x\nSTORE2_DIR=/x", "STORE1_DIR and STORE2_DIR are the same"),
+        (
+            "STORAGE_SERVERS=https://a\nJULIA_PKG_SERVER_STORAGE_SERVERS=https://b",
+            "STORAGE_SERVERS and JULIA_PKG_SERVER_STORAGE_SERVERS are the same setting: remove one",
+        ),
+    ],
+)
+def test_wrong_line_is_named(line: str, said: str, tmp_path: Path) -> None:
+    code, lines = check(tmp_path, f"{RIGHT}{line}\n")
+    assert code == 1
+    assert next(told for told in lines if not told.startswith("note: ")).startswith(said)
+    assert "s3cr3t" not in "".join(lines)
+
+
+def test_everything_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
+    code, lines = check(tmp_path, "UPDATE_PERIOD=x\n")
+    assert code == 1
+    assert [line.split()[0] for line in lines] == ["UPDATE_PERIOD", "PKG_SERVER_REGION", "CERTBOT_EMAIL"]
+
+
+def test_wrong_value_is_not_called_missing_too(tmp_path: Path) -> None:
+    _, lines = check(tmp_path, 'PKG_SERVER_REGION="us\nCERTBOT_EMAIL="a@b.org\n')
+    assert len(lines) == 2
+
+
+def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    done = subprocess.run([ROOT / "compose" / "check-env"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, ".env is missing: copy .env.example to .env and edit it\n")
+
+
+def test_names_that_do_nothing_are_told_and_stop_nothing(tmp_path: Path) -> None:
+    code, lines = check(tmp_path, RIGHT + "DISABLE_TSL=1\nJULIA_PKG_SERVER_STORAGE_ROOT=/x\n")
+    assert code == 0
+    assert lines == [
+        "note: nobody knows DISABLE_TSL: a misspelling?",
+        "note: JULIA_PKG_SERVER_STORAGE_ROOT does nothing here: compose/compose.yaml sets it",
+    ]
+
+
+def test_example_needs_a_name_and_a_mail_address_only(tmp_path: Path) -> None:
+    _, lines = check(tmp_path, (ROOT / ".env.example").read_text())
+    assert [line.split()[0] for line in lines] == ["PKG_SERVER_REGION", "CERTBOT_EMAIL"]
+
+
+VALUES = [
+    *("plain", "a#b", "a=b", "a # comment", "'a b'", '"a b"', "'$HOME'", '"a#b"', "'a' # comment", '"it\'s"', "'\"'"),
+    *("", '""'),
+]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_server_reads_each_value_as_the_check_does(newline: str, tmp_path: Path) -> None:
+    lines = [f"NAME{number}={value}" for number, value in enumerate(VALUES)]
+    text = newline.join([*lines, ""])
+    (tmp_path / "file").write_bytes(text.encode())
+    show = 'for name in $names; do eval "echo \\"\\$env_$name\\""; done'
+    script = f'complain() {{ echo "$1" >&2; exit 1; }}; . "$1"; read_dotenv file; {show}'
+    command = ["sh", "-c", script, "sh", str(ROOT / "compose" / "dotenv")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.split("\n")[:-1] == list(dotenv_values(stream=io.StringIO(text), interpolate=False).values())

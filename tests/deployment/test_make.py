@@ -1,0 +1,130 @@
+"""What `make` has started, and what its other targets do with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from tests.acceptance.target import eventually
+from tests.deployment.stack import FQDN, ROOT, SERVERS
+
+from pkgserver_trio.demo.sample import build_sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.deployment.stack import Stack
+
+pytestmark = pytest.mark.integration
+
+SERVICES = (*SERVERS, "frontend")
+#: Whom the containers run as when root starts them.
+NOBODY = 65532
+SAMPLE = build_sample()
+ARTIFACT = f"/artifact/{SAMPLE.artifact.tree_hash}"
+
+
+def get(stack: Stack, path: str, **headers: str) -> httpx.Response:
+    return httpx.get(f"{stack.url}{path}", headers=headers, trust_env=False, timeout=20)
+
+
+def test_all_are_healthy_and_nobody_special(running: Stack) -> None:
+    for service in SERVICES:
+        container = running.engine.inspect(f"pkgserver-{service}-1")
+        assert container["State"]["Health"]["Status"] == "healthy"
+        assert container["Config"]["User"] == f"{NOBODY}:{NOBODY}"
+        host = container["HostConfig"]
+        assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (True, ["ALL"], False)
+        assert "no-new-privileges:true" in host["SecurityOpt"]
+    owners = {path.stat().st_uid for path in (running.folder / "state").rglob("*")}
+    assert owners == {NOBODY}
+
+
+def test_servers_are_more_patient_stopped_than_they_are(running: Stack) -> None:
+    for server in SERVERS:
+        assert running.engine.inspect(f"pkgserver-{server}-1")["Config"]["StopTimeout"] > 20
+
+
+def test_only_the_front_end_can_be_reached_from_outside(running: Stack) -> None:
+    published = {
+        service: sorted(running.engine.inspect(f"pkgserver-{service}-1")["HostConfig"]["PortBindings"] or {})
+        for service in SERVICES
+    }
+    assert published == {"pkgserver1": [], "pkgserver2": [], "frontend": ["443/tcp", "80/tcp", "8000/tcp"]}
+    inside = running.engine.inspect("pkgserver_inside")
+    assert inside["Internal"] is True
+    assert inside["IPAM"]["Config"][0]["Subnet"] == running.engine.subnet
+
+
+def test_both_servers_believe_the_front_end_and_follow_a_hit_log_each(running: Stack) -> None:
+    for number, server in enumerate(SERVERS, start=1):
+        done = running.compose("exec", "-T", server, "python3", "/app/pkgserver.pyz", "check-config")
+        assert f"PKGSERVER_TRUSTED_PROXIES={running.engine.subnet}  (environment)" in done
+        assert "PKGSERVER_HIT_LOGS=/hits/hits.log  (environment)" in done
+        assert f"JULIA_PKG_SERVER_FQDN={FQDN}  (environment)" in done
+        assert "Warning" not in done
+        mounts = running.engine.inspect(f"pkgserver-{server}-1")["Mounts"]
+        sources = {mount["Destination"]: mount["Source"] for mount in mounts}
+        assert sources["/hits"].endswith(f"/logs/hits/{number}")
+        assert sources["/storage"].endswith(f"/store{number}")
+
+
+def test_second_make_changes_nothing(running: Stack) -> None:
+    before = running.engine.docker("ps", "--quiet", "--no-trunc")
+    running.make()
+    assert running.engine.docker("ps", "--quiet", "--no-trunc") == before
+
+
+def test_status_config_and_reload_work(running: Stack) -> None:
+    assert running.make("status").stdout.count("(healthy)") == 3
+    assert FQDN in running.make("config").stdout
+    running.make("nginx-reload")
+
+
+def test_nobody_says_anything_to_the_environment_but_env(running: Stack) -> None:
+    variables = {**running.engine.variables, "PATH": os.environ["PATH"], "PKG_SERVER_FQDN": "other.example.invalid"}
+    command = (str(running.folder / "compose/run"), "config")
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    assert "other.example.invalid" not in done.stdout
+
+
+def test_hits_are_served_with_both_servers_stopped_and_counted_when_they_are_back(running: Stack) -> None:
+    def stats() -> list[int]:
+        urls = running.server_urls()
+        answers = (httpx.get(f"{url}/meta/stats", trust_env=False).json() for url in urls)
+        return [int(answer["total_hits"]) for answer in answers]
+
+    eventually(lambda: get(running, ARTIFACT).headers.get("X-Cache-Miss") is None)
+    eventually(lambda: sum(stats()) > 0)
+    before = sum(stats())
+    running.compose("stop", *SERVERS)
+    try:
+        for _ in range(5):
+            answer = get(running, ARTIFACT)
+            assert (answer.status_code, answer.content) == (200, SAMPLE.files[ARTIFACT])
+    finally:
+        running.make()
+    eventually(lambda: sum(stats()) >= 5)
+    assert before >= 1
+
+
+def test_destroy_asks_first(running: Stack) -> None:
+    refused = running.make("destroy", check=False, stdin="y\n")
+    assert refused.returncode == 2
+    assert get(running, "/healthz").status_code == 200
+    assert (running.folder / "state/store1/cache").is_dir()
+
+
+def test_what_an_earlier_deployment_left_is_named_with_what_removes_it(tmp_path: Path) -> None:
+    left = [tmp_path / "etc" / name for name in ("cron.hourly/pkgserver", "logrotate.d/pkgserver")]
+    for file in left:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    done = subprocess.run([ROOT / "compose/name-leftovers", tmp_path], capture_output=True, text=True, check=True)
+    assert [line.rpartition(": ")[2] for line in done.stderr.splitlines()] == [f"sudo rm {file}" for file in left]
+    shutil.rmtree(tmp_path / "etc")
+    assert subprocess.run([ROOT / "compose/name-leftovers", tmp_path], capture_output=True, check=True).stderr == b""

@@ -1,0 +1,88 @@
+"""`make` for the first time: what is wrong is named before anything starts, what is inherited is verified."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from tests.deployment.stack import FQDN
+
+from pkgserver_trio.demo.sample import build_sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.deployment.stack import Shared, Stack
+
+pytestmark = pytest.mark.integration
+
+#: Whom the containers run as when root starts them.
+NOBODY = 65532
+SAMPLE = build_sample()
+ARTIFACT = f"/artifact/{SAMPLE.artifact.tree_hash}"
+
+
+def test_without_an_env_file_it_helps_and_starts_nothing(stack: Stack) -> None:
+    done = stack.make()
+    assert "make up" in done.stdout
+    assert "make destroy" in done.stdout
+    assert stack.engine.docker("ps", "--all", "--quiet") == ""
+    refused = stack.make("up", check=False)
+    assert refused.returncode == 2
+    assert "copy .env.example to .env" in refused.stderr
+
+
+def test_wrong_env_file_is_told_whole_and_nothing_is_started(stack: Stack) -> None:
+    stack.write_env(CERTBOT_EMAIL="nobody", METRICS_ALLOW="all")
+    done = stack.make(check=False)
+    assert done.returncode == 2
+    for name in ("PKG_SERVER_REGION", "CERTBOT_EMAIL", "METRICS_ALLOW"):
+        assert f".env: {name} is" in done.stderr
+    assert stack.engine.docker("ps", "--all", "--quiet") == ""
+    assert not (stack.folder / "state").exists()
+
+
+def test_wrong_setting_of_the_server_is_told_and_nothing_is_started(stack: Stack) -> None:
+    stack.write_env(PKG_SERVER_REGION="x", DISABLE_TLS="1", PKGSERVER_MAX_CACHE="much")
+    done = stack.make(check=False)
+    assert done.returncode == 2
+    assert "PKGSERVER_MAX_CACHE is 'much', expected a size" in done.stderr
+    assert stack.engine.docker("ps", "--all", "--quiet") == ""
+
+
+def test_inherited_cache_is_verified_before_nginx_gets_it(stack: Stack, shared: Shared) -> None:
+    stack.write_env(PKG_SERVER_FQDN=FQDN, DISABLE_TLS="1", STORAGE_SERVERS=shared.storage.url)
+    for number in (1, 2):
+        folder = stack.folder / f"state/store{number}/cache/artifact"
+        folder.mkdir(parents=True)
+        (folder / ARTIFACT.rpartition("/")[2]).write_bytes(b"damaged")
+    chown(stack.folder / "state", NOBODY)
+    done = stack.make()
+    assert done.stdout.count("is verified first") == 2
+    assert done.stdout.count("wrong, moved to quarantine") == 2
+    answer = httpx.get(f"{stack.url}{ARTIFACT}", trust_env=False)
+    assert (answer.status_code, answer.content) == (200, SAMPLE.files[ARTIFACT])
+    assert "is verified first" not in stack.make().stdout
+    stack.make("down")
+    assert stack.engine.docker("ps", "--quiet") == ""
+    stack.make("destroy", stdin="yes\n")
+    assert not (stack.folder / "state").exists()
+
+
+def test_cache_that_cannot_be_verified_is_not_served(stack: Stack) -> None:
+    stack.write_env(PKG_SERVER_REGION="x", DISABLE_TLS="1")
+    folder = stack.folder / "state/store1/cache/artifact"
+    folder.mkdir(parents=True)
+    (folder / ("0" * 40)).write_bytes(b"another's")
+    (folder / ("0" * 40)).chmod(0o600)  # root's, whom the containers are not
+    done = stack.make(check=False)
+    assert done.returncode == 2
+    assert "could not be verified: nothing is started" in done.stderr
+    assert stack.engine.docker("ps", "--quiet") == ""
+
+
+def chown(folder: Path, user: int) -> None:
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, user, user)
