@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import httpx
@@ -44,6 +46,16 @@ def test_all_are_healthy_and_nobody_special(running: Stack) -> None:
     assert owners == {NOBODY}
 
 
+def test_front_end_is_well_while_a_server_hangs(running: Stack) -> None:
+    probe = running.engine.inspect("pkgserver-frontend-1")["Config"]["Healthcheck"]["Test"]
+    server = running.engine.inspect("pkgserver-pkgserver1-1")["State"]["Pid"]
+    os.kill(server, signal.SIGSTOP)
+    try:
+        running.compose("exec", "-T", "frontend", *probe[1:])
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+
 def test_servers_are_more_patient_stopped_than_they_are(running: Stack) -> None:
     for server in SERVERS:
         assert running.engine.inspect(f"pkgserver-{server}-1")["Config"]["StopTimeout"] > 20
@@ -77,6 +89,29 @@ def test_second_make_changes_nothing(running: Stack) -> None:
     before = running.engine.docker("ps", "--quiet", "--no-trunc")
     running.make()
     assert running.engine.docker("ps", "--quiet", "--no-trunc") == before
+
+
+def containers(stack: Stack) -> list[str]:
+    ids: list[str] = [stack.engine.inspect(f"pkgserver-{service}-1")["Id"] for service in SERVICES]
+    return ids
+
+
+def was_healthy(stack: Stack, service: str) -> datetime:
+    """Return when it was seen to be healthy for the first time, lately."""
+    looks = stack.engine.inspect(f"pkgserver-{service}-1")["State"]["Health"]["Log"]
+    return min(datetime.fromisoformat(look["End"]) for look in looks if look["ExitCode"] == 0)
+
+
+@pytest.mark.parametrize("changed", [True, False], ids=["make with a change", "make restart"])
+def test_one_server_answers_while_the_other_is_made_anew(running: Stack, changed: bool) -> None:  # noqa: FBT001 # a case
+    before = containers(running)
+    if changed:
+        with (running.folder / ".env").open("a") as file:
+            file.write("PKGSERVER_LOG_LEVEL=warning\n")
+    running.make("up" if changed else "restart")
+    assert len({*before, *containers(running)}) == (5 if changed else 6)
+    second = running.engine.inspect("pkgserver-pkgserver2-1")["State"]["StartedAt"]
+    assert was_healthy(running, "pkgserver1") < datetime.fromisoformat(second)
 
 
 def test_status_config_and_reload_work(running: Stack) -> None:
