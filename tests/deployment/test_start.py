@@ -116,8 +116,8 @@ def test_what_was_wrong_and_is_mended_starts_at_once(stack: Stack, shared: Share
 
 
 def test_servers_believe_the_network_that_is_there(stack: Stack, shared: Shared) -> None:
-    stack.write_env(PKG_SERVER_FQDN=FQDN, DISABLE_TLS="1", STORAGE_SERVERS=shared.storage.url)
-    stack.make()
+    labels = ("--label=com.docker.compose.project=pkgserver", "--label=com.docker.compose.network=inside")
+    stack.engine.docker("network", "create", "--internal", "--subnet", stack.engine.subnet, *labels, "pkgserver_inside")
     subnet = stack.engine.subnet.replace(".0/24", ".128/25")
     stack.write_env(PKG_SERVER_FQDN=FQDN, DISABLE_TLS="1", STORAGE_SERVERS=shared.storage.url, INSIDE_SUBNET=subnet)
     stack.make()
