@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
-from contextlib import ExitStack
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import httpx
@@ -146,6 +149,39 @@ async def test_hit_is_the_same_from_nginx_and_from_the_server(running: Stack) ->
             from_nginx = await all_answers(front, method, cases)
             assert from_nginx == await all_answers(bare, method, cases)
             assert {answer.status for answer in from_nginx.values()} == {200, 206, 304, 416}
+
+
+def test_restart_makes_all_anew_and_answers_meanwhile(running: Stack) -> None:
+    before = set(running.engine.docker("ps", "--quiet").split())
+    statuses: set[int] = set()
+    over = threading.Event()
+
+    def keep_asking() -> None:
+        for number in itertools.takewhile(lambda _: not over.is_set(), itertools.count(1000)):
+            with suppress(httpx.TransportError):  # nginx itself is made anew, too
+                statuses.add(get(running, f"/artifact/{number:040x}").status_code)
+
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(keep_asking)
+        try:
+            running.make("restart")
+        finally:
+            over.set()
+        asking.result()
+    assert statuses == {404}
+    after = set(running.engine.docker("ps", "--quiet").split())
+    assert (len(after), before & after) == (3, set())
+
+
+def test_prometheus_has_our_configuration_and_asks_both_servers(running: Stack) -> None:
+    running.engine.load("prometheus")
+    running.compose("--profile", "monitoring", "up", "--detach", "--wait", "prometheus")
+
+    def ask(*arguments: str) -> str:
+        return running.compose("exec", "-T", "prometheus", "promtool", *arguments, check=False)
+
+    assert "SUCCESS: 1 rule files found" in ask("check", "config", "/etc/prometheus/prometheus.yml")
+    eventually(lambda: ask("query", "instant", "http://localhost:9090", "up").count("=> 1 @") == 2)
 
 
 def test_destroy_asks_first(running: Stack) -> None:
