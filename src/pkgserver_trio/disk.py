@@ -52,7 +52,7 @@ class Disk:
 
     def open_for_reading(self, path: Path) -> int:
         """Return a file descriptor; FileNotFoundError when nothing is there."""
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would be waited for
 
     def create(self, path: Path) -> int:
         """Create a new file, readable by other users (nginx), and return its descriptor."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.open_file import OpenFile
     from pkgserver_trio.progress import Progress, State
+    from pkgserver_trio.resource import Resource
     from pkgserver_trio.tar_stream import TarLimits
     from pkgserver_trio.tree_hash import TreeHashes
 
@@ -82,6 +83,14 @@ class Hashing:
         while hasher.hashed_bytes < size:
             await self.visit(hasher, size)
         return await self.finish(hasher)
+
+    async def fault_of(self, file: OpenFile, size: int, resource: Resource) -> str | None:
+        """Return why a whole file of `size` bytes is not the resource; None when it is. Raises OSError."""
+        try:
+            hashes = await self.whole(file, size)
+        except TarballError as error:
+            return f"no tarball: {error}"
+        return None if hashes.include(resource.tree_hash) else f"another tree, {hashes.skip_empty}"
 
     async def visit(self, hasher: FileHasher, stop: int) -> None:
         """Do `FileHasher.visit` when it is its turn. Raises TarballError, OSError."""

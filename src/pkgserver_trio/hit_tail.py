@@ -129,7 +129,8 @@ class HitTail:
 
     async def _cut(self, file: HitFile) -> None:
         if not file.is_ours:
-            self._warn("not truncated: most of it is no hit log")
+            if file.garbled:  # else nothing of it was read since the start
+                self._warn("not truncated: most of it is no hit log")
             return
         try:
             await trio.to_thread.run_sync(file.cut, self.path)

@@ -16,7 +16,6 @@ from pkgserver_trio.flight import FlightReader
 from pkgserver_trio.hit_log import Hit
 from pkgserver_trio.open_file import StoredFile
 from pkgserver_trio.reservation import disk_errors_are_unavailability
-from pkgserver_trio.tree_hash import TarballError
 from pkgserver_trio.trouble import Trouble, trouble_of
 
 if TYPE_CHECKING:
@@ -165,10 +164,11 @@ class Library:
             return False
         stored, verified = found
         try:
-            if verified or await self._is_right(resource, stored):
+            fault = None if verified else await self._hashing.fault_of(stored.file, stored.size_bytes, resource)
+            if fault is None:
                 await self.store.admit(resource, stored.stat)
             else:
-                self._log.error("wrong file in the cache, to quarantine", resource=resource.name)
+                self._log.error("wrong file in the cache, to quarantine", resource=resource.name, fault=fault)
                 await self.store.quarantine(resource, stored.stat)
         except OSError as error:
             if trouble_of(error) is Trouble.SCARCE:
@@ -178,10 +178,3 @@ class Library:
         finally:
             stored.close()
         return True
-
-    async def _is_right(self, resource: Resource, stored: StoredFile) -> bool:
-        try:
-            hashes = await self._hashing.whole(stored.file, stored.size_bytes)
-        except TarballError:
-            return False
-        return hashes.include(resource.tree_hash)

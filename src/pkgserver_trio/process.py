@@ -55,13 +55,21 @@ def serve(settings: Settings) -> int:
 
 
 async def _run(settings: Settings, hub: LogHub, outlets: Sequence[Outlet], stopping: trio.Event) -> None:
-    """Run the server, and do what signals ask for meanwhile."""
+    """Run the server, and do what signals ask for meanwhile. One that is to stop before it serves ends at once."""
+    starting = trio.CancelScope()
     with trio.open_signal_receiver(*_REQUESTS) as received:
         async with trio.open_nursery() as nursery:
             async with trio.open_nursery() as serving:
-                running = await serving.start(partial(run, settings, stopping, hub=hub, last_resort=_end_soon))
-                nursery.start_soon(_obey, received, outlets, running.library)
+                with starting:
+                    nursery.start_soon(_cancel_on, stopping, starting)
+                    running = await serving.start(partial(run, settings, stopping, hub=hub, last_resort=_end_soon))
+                    nursery.start_soon(_obey, received, outlets, running.library)
             nursery.cancel_scope.cancel()
+
+
+async def _cancel_on(stopping: trio.Event, scope: trio.CancelScope) -> None:
+    await stopping.wait()
+    scope.cancel()
 
 
 async def _obey(received: AsyncIterator[int], outlets: Sequence[Outlet], library: Library) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -55,7 +56,7 @@ def waits_in(task: trio.lowlevel.Task) -> str:
 
 def flight_lines(flights: Iterable[Flight]) -> Iterator[dict[str, Any]]:
     """Yield the words of a line for each download, at most `MAX_LINES` of them; sizes in bytes."""
-    for _, flight in zip(range(MAX_LINES), flights, strict=False):
+    for flight in islice(flights, MAX_LINES):
         state = flight.progress.state
         yield {
             "resource": flight.resource.name,

@@ -18,7 +18,6 @@ import trio
 from pkgserver_trio.cache_files import FoundFile
 from pkgserver_trio.findings import Finding, Tally, Verdict
 from pkgserver_trio.remedies import Remedies
-from pkgserver_trio.tree_hash import TarballError
 from pkgserver_trio.trouble import Trouble, trouble_of
 
 if TYPE_CHECKING:
@@ -125,14 +124,11 @@ class Verification:
     async def _fault_of(self, resource: Resource, file: OpenFile, size: int) -> str | None:
         """Hash the file, close it, and return what is wrong with it."""
         try:
-            hashes = await self._hashing.whole(file, size)
-        except TarballError as error:
-            return f"no tarball: {error}"
+            return await self._hashing.fault_of(file, size, resource)
         except OSError as error:
             return _unreadable(error)
         finally:
             file.release()
-        return None if hashes.include(resource.tree_hash) else f"another tree, {hashes.skip_empty}"
 
     async def _act_on(self, resource: Resource, stat: FileStat, fault: str | None) -> Finding:
         try:

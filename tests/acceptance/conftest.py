@@ -80,7 +80,7 @@ def zipapp_target(
 ) -> Iterator[Target]:
     """Run the zipapp with its store in `folder`, before a storage server that offers the sample."""
     require("zipapp", available=PYZ.exists(), how_to_get="make pyz")
-    with open_storage(build_sample().files) as storage:
+    with open_storage(dict(build_sample().files)) as storage:
         upstream = {"JULIA_PKG_SERVER_STORAGE_SERVERS": storage.url, "JULIA_PKG_SERVER_FQDN": FQDN}
         with running_zipapp(folder, upstream | settings) as server:
             target = Target(

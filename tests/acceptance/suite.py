@@ -2,7 +2,7 @@
 
 `from tests.acceptance.suite import *` collects them there; the module, or its conftest.py, has fixtures `target` and
 `flavorless_target`, which each give a Target or skip. A scripted storage server that containers reach is
-`open_storage(build_sample().files, address)`.
+`open_storage(dict(build_sample().files), address)`.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def main() -> int:
 
 def _figures(work: Path) -> Iterator[Figure]:
     with running_nginx(work / "nginx", work / "files") as nginx:
-        for part in (_starts(work, nginx), _hits(work, nginx), _misses(work, nginx), _many_files()):
+        for part in (_starts(work, nginx), _hits(work, nginx), _misses(work, nginx), _hit_logs(), _many_files()):
             for figure in part:
                 sys.stderr.write(f"{figure.name}: {figure.ours:.4g} {figure.unit}\n")
                 yield figure
@@ -120,6 +120,14 @@ def _misses(work: Path, nginx: Nginx) -> Iterator[Figure]:
     yield Figure(name="100 clients on one miss of 10 MB, in all", ours=rate, unit="MB/s", least=1000)
     yield Figure(name="its downloads", ours=asked.get("GET", 0), unit="GETs", most=1)
     yield Figure(name="its memory, at most", ours=peak_mib, unit="MiB", most=100)
+
+
+def _hit_logs() -> Iterator[Figure]:
+    command = [sys.executable, "-m", "tests.bench.hit_logs"]
+    cost = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    name = f"hit log of {cost['lines']:,} lines"
+    yield Figure(name=f"{name}, CPU with hits meanwhile", ours=cost["cpu_seconds"], unit="s", most=2)
+    yield Figure(name=f"{name}, 99 of 100 hits meanwhile within", ours=cost["p99_ms"], unit="ms", most=50)
 
 
 def _many_files() -> Iterator[Figure]:

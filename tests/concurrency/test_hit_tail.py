@@ -409,6 +409,22 @@ async def test_a_log_that_cannot_be_cut_is_heard_all_the_same(
     assert [entry["event"] for entry in entries] == ["a hit log cannot be truncated: Operation not permitted"]
 
 
+async def test_a_log_of_which_nothing_was_read_yet_is_not_called_another(
+    follower: Follower, autojump_clock: MockClock
+) -> None:
+    follower.write(lines(*range(20)))
+    async with follower.following():
+        assert await follower.hears() == list(range(20))
+    with capture_logs() as entries:
+        async with follower.following(cut_at_bytes=1000):
+            assert await follower.hears() == []
+            assert follower.log.stat().st_size > 1000
+            follower.write(lines(20))
+            assert await follower.hears() == [20]
+            assert follower.log.stat().st_size == 0
+    assert entries == []
+
+
 async def test_no_descriptor_is_left_open(follower: Follower, autojump_clock: MockClock) -> None:
     before = open_descriptors()
     follower.write(lines(1))

@@ -62,6 +62,14 @@ async def test_a_file_of_the_same_size_and_another_time_is_hashed_before_it_is_s
         assert files_in(tmp_path / "quarantine") == {NAME}
 
 
+async def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, no_threads: None) -> None:
+    async with open_loft(tmp_path, {"one.invalid": upstream()}) as loft:
+        path = loft.store.path(WANTED.resource)
+        path.parent.mkdir(parents=True)
+        os.mkfifo(path)
+        await assert_comes_through(loft)
+
+
 @BROKEN
 async def test_a_file_that_fails_while_it_is_read_is_fetched_again(tmp_path: Path, no_threads: None, code: int) -> None:
     disk, host = ScriptedDisk(), upstream()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from tests.disks import ScriptedDisk
 from tests.fakes import MISSING, Behaviour, FakeTransport, good
 from tests.lofts import LoftPlan, files_in, open_loft, read_on, tarball
@@ -144,17 +145,30 @@ async def test_an_inherited_file_is_verified_once_and_then_served(tmp_path: Path
 
 
 @pytest.mark.parametrize("scanned", [False, True])
-@pytest.mark.parametrize("wrong", [OTHER.body, WANTED.body[:-1], b"", b"<html>", WANTED.body + b"x"])
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        (OTHER.body, f"another tree, {OTHER.resource.tree_hash}"),
+        (WANTED.body[:-1], "no tarball: "),
+        (b"", "no tarball: "),
+        (b"<html>", "no tarball: "),
+        (WANTED.body + b"x", "no tarball: "),
+    ],
+)
 async def test_a_damaged_inherited_file_is_quarantined_and_fetched_again(
-    tmp_path: Path, no_threads: None, wrong: bytes, *, scanned: bool
+    tmp_path: Path, no_threads: None, wrong: bytes, fault: str, *, scanned: bool
 ) -> None:
     inherit(tmp_path, WANTED, wrong)
     async with open_loft(tmp_path, {"one.invalid": upstream()}) as loft:
         if scanned:
             await loft.store.scan()
             assert list(loft.store.suspects()) == [WANTED.resource]
-        assert (await loft.get(WANTED.resource)).body == WANTED.body
+        with capture_logs() as lines:
+            assert (await loft.get(WANTED.resource)).body == WANTED.body
         await wait_all_tasks_blocked()
+        (told,) = (line for line in lines if line["event"] == "wrong file in the cache, to quarantine")
+        assert told["resource"] == NAME
+        assert told["fault"].startswith(fault)
         assert (tmp_path / "quarantine" / NAME).read_bytes() == wrong
         assert (tmp_path / "cache" / NAME).read_bytes() == WANTED.body
         assert list(loft.store.suspects()) == []

@@ -61,6 +61,19 @@ async def test_a_watcher_is_shown_what_the_log_leaves_out_from_its_level_up(
     assert own_lines(capsys) == ["it is warning", "it is error", "it is critical"]
 
 
+@pytest.mark.parametrize("colours", [False, True])
+async def test_a_watcher_is_shown_the_line_that_a_log_of_text_has(
+    colours: bool,  # noqa: FBT001 # a table
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    hub, lines = LogHub(), list[str]()
+    configure_logs(lines.append, level="info", log_format="text", colours=colours, hub=hub)
+    with hub.watch("info", colour=colours, cut=do_nothing) as watcher:
+        structlog.get_logger().info("request", method="GET", cache="hit", path="/")
+        logging.getLogger("library").warning("says")
+        assert await watcher.take() == "".join(lines)
+
+
 async def test_what_nobody_watches_is_not_even_made(hub: LogHub, capsys: pytest.CaptureFixture[str]) -> None:
     class Costly:
         shown = 0

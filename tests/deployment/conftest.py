@@ -56,7 +56,7 @@ def images(image: str, front_end_image: None) -> None:
 @pytest.fixture(scope="session")
 def shared(engine: Engine, images: None) -> Iterator[Shared]:
     """Give the deployment that many tests use; it may not be up."""
-    with open_storage(build_sample().files, engine.host_address) as storage, unpacked_stack(engine) as stack:
+    with open_storage(dict(build_sample().files), engine.host_address) as storage, unpacked_stack(engine) as stack:
         password = hashlib.sha256(PASSWORD.encode()).hexdigest()
         stack.write_env(PKG_SERVER_FQDN=FQDN, DISABLE_TLS="1", STORAGE_SERVERS=storage.url, ADMIN_TOKEN_SHA256=password)
         yield Shared(stack, storage)

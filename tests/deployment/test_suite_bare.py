@@ -28,7 +28,7 @@ FQDN = "bare.pkg.invalid"
 def image_target(
     engine: Engine, image: str, *, port: int, admin_password: str | None, flavorless: bool
 ) -> Iterator[Target]:
-    with open_storage(build_sample().files, engine.host_address) as storage:
+    with open_storage(dict(build_sample().files), engine.host_address) as storage:
         settings = {
             **QUICK,
             "JULIA_PKG_SERVER_STORAGE_SERVERS": storage.url,

@@ -9,20 +9,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from pkgserver_trio.demo.sample import Sample
 
 
 class ScriptedStorage:
-    """What a storage server at `url` offers; `requests` are those that came, as `GET /path`.
+    """What a storage server at `url` offers: `files`, which may change at any time.
 
-    `files` may be added to at any time.
+    `requests` are those that came, as `GET /path`.
     """
 
-    def __init__(self, url: str, files: Mapping[str, bytes]) -> None:
+    def __init__(self, url: str, files: dict[str, bytes]) -> None:
         self.url = url
-        self.files = dict(files)
+        self.files = files
         self.requests: list[str] = []
         self._held: dict[str, threading.Event] = {}
 
@@ -46,7 +46,7 @@ class ScriptedStorage:
 
 
 @contextmanager
-def open_storage(files: Mapping[str, bytes], address: str = "127.0.0.1") -> Iterator[ScriptedStorage]:
+def open_storage(files: dict[str, bytes], address: str = "127.0.0.1") -> Iterator[ScriptedStorage]:
     """Serve the files, by URL path, from a thread that listens on `address`."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -89,5 +89,5 @@ def open_storage(files: Mapping[str, bytes], address: str = "127.0.0.1") -> Iter
 @contextmanager
 def storage_server(sample: Sample) -> Iterator[tuple[str, list[str]]]:
     """Serve the sample from a thread; yield its URL and the requests that came."""
-    with open_storage(sample.files) as storage:
+    with open_storage(dict(sample.files)) as storage:
         yield storage.url, storage.requests

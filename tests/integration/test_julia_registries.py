@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from tests.integration.julia_client import JuliaClient, require_chroot
 from tests.integration.second_registry import LOCAL_UUID, second_registry
-from tests.integration.storage import storage_server
+from tests.integration.storage import open_storage
 from tests.integration.zipapp import running_zipapp
 
 from pkgserver_trio.demo.sample import GENERAL_UUID, build_sample
@@ -47,9 +46,9 @@ def test_client_installs_from_two_registries_and_updates_when_a_head_moves(tmp_p
     chroot = require_chroot()
     files: dict[str, bytes] = {}
     listing = publish(files, releases=1)
-    with storage_server(replace(build_sample(), files=files)) as (upstream, _):
+    with open_storage(files) as storage:
         settings = {
-            "JULIA_PKG_SERVER_STORAGE_SERVERS": upstream,
+            "JULIA_PKG_SERVER_STORAGE_SERVERS": storage.url,
             "PKGSERVER_REGISTRIES": f"{GENERAL_UUID},{LOCAL_UUID}",
         }
         with running_zipapp(tmp_path / "server", settings) as server:

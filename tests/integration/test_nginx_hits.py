@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 import trio
+from tests.hits import Counted, counting
 from tests.integration.nginx import running_nginx
 from tests.web.site import start_site, until
 
@@ -19,13 +20,11 @@ from pkgserver_trio.hit_tail import follow_hit_logs
 from pkgserver_trio.resource import Resource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.integration.nginx import Nginx
     from tests.web.site import Site
-
-    from pkgserver_trio.hit_log import Hit
 
 pytestmark = pytest.mark.integration
 
@@ -33,17 +32,6 @@ SAMPLE = build_sample()
 ARTIFACT, PACKAGE, OTHER = SAMPLE.artifact.path, SAMPLE.packages[0].path, SAMPLE.packages[1].path
 SIZE = len(SAMPLE.files[ARTIFACT])
 ABSENT = f"/artifact/{'0' * 40}"
-
-
-class Counted(list[tuple[str, int]]):
-    """The hits that were counted: path and bytes."""
-
-    def note(self, resource: Resource, size_bytes: int) -> None:
-        self.append((resource.path, size_bytes))
-
-    def on_hits(self, hits: Sequence[Hit]) -> None:
-        for hit in hits:
-            self.note(hit.resource, hit.size_bytes)
 
 
 @pytest.fixture
@@ -68,8 +56,7 @@ async def nginx_before(site: Site, *, buffer: str = "64k") -> AsyncIterator[tupl
 
 
 async def test_what_nginx_served_is_counted_once_and_nothing_else(site: Site) -> None:
-    counted = Counted()
-    site.library._count_nginx_hit = counted.note
+    counted = counting(site)
     async with nginx_before(site) as (_, client):
         whole = await client.get(ARTIFACT)
         assert (whole.content, whole.headers["ETag"]) == (

@@ -13,12 +13,16 @@ import trio
 from tests.web.site import halved, until
 
 from pkgserver_trio import __version__
-from pkgserver_trio.resource import Kind
+from pkgserver_trio.disk import FileStat
+from pkgserver_trio.resource import Kind, Resource
 
 if TYPE_CHECKING:
     from tests.web.site import Serve, Site
 
     from pkgserver_trio.demo.sample import Sample
+
+
+STAT = FileStat(size_bytes=10, mtime_ns=0, atime_ns=0, device=1, inode=2)
 
 
 async def ask(site: Site, path: str) -> Any:  # noqa: ANN401 # JSON
@@ -50,8 +54,10 @@ async def test_before_a_registry_was_ever_updated_that_time_is_the_start(serve: 
     assert meta["last_registry_update"] == meta["start_time"]
 
 
-async def test_siblings_are_the_official_servers_or_the_operators(serve: Serve) -> None:
-    assert "https://sa.pkg.julialang.org" in await ask(await serve(), "/meta/siblings")
+async def test_siblings_are_the_official_servers_when_the_operator_names_none(serve: Serve) -> None:
+    most = ("us-west", "us-east", "sa", "eu-central", "in", "jp", "kr", "sg")
+    regions = (*most, "cn-southeast", "cn-east", "cn-northeast", "au")
+    assert await ask(await serve(), "/meta/siblings") == [f"https://{region}.pkg.julialang.org" for region in regions]
 
 
 async def test_siblings_and_parents_are_told_without_credentials(serve: Serve) -> None:
@@ -119,6 +125,15 @@ async def test_the_list_is_as_long_as_is_asked_for(ready: Site, sample: Sample) 
     assert list((await ask(ready, "/meta/stats?limit=1"))["lru"]) == [sample.artifact.path[1:]]
     assert len((await ask(ready, "/meta/stats?limit=999999999"))["lru"]) == 2
     assert (await ask(ready, "/meta/stats?limit=0"))["lru"] == {}
+
+
+@pytest.mark.parametrize(("query", "listed"), [("", 1000), ("?limit=1500", 1500), ("?limit=3000", 2000)])
+async def test_of_a_large_cache_the_list_has_what_was_used_last(site: Site, query: str, listed: int) -> None:
+    for number in range(2100):
+        resource = Resource(Kind.ARTIFACT, f"{number:040x}")
+        site.library.store.index.add(resource.pack(), STAT, used_ns=number)
+    names = (await ask(site, f"/meta/stats{query}"))["lru"]
+    assert list(names) == [f"artifact/{number:040x}" for number in range(2099, 2099 - listed, -1)]
 
 
 async def test_what_an_earlier_start_used_is_listed_with_its_time(serve: Serve, sample: Sample) -> None:

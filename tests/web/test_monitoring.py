@@ -139,6 +139,15 @@ def test_the_panels_of_the_dashboard_do_not_overlap_and_name_what_they_show() ->
         assert told <= known, target
 
 
+def test_a_storage_server_that_is_down_is_told_of_also_where_it_is_hardly_asked_for_anything() -> None:
+    (rule,) = (rule for rule in rules() if rule["alert"] == "PkgServerStorageServerFailing")
+    by_requests, by_registries = rule["expr"].split(" or ")
+    # At rest it is asked once a minute, and fails no oftener; while it does not answer, it lists nothing all the same.
+    assert metrics_in(by_requests) == {"pkgserver_upstream_failures_total"}
+    assert metrics_in(by_registries) == {"pkgserver_registry_last_success_timestamp_seconds"}
+    assert grouped_by(by_requests) == grouped_by(by_registries) == {"instance", "server"}
+
+
 async def test_the_dashboard_leaves_out_no_metric_of_ours(scraped: dict[str, set[str]]) -> None:
     shown = set().union(*(metrics_in(expression) for expression in expressions()))
     families = {re.sub("_(bucket|sum|count)$", "", name) for name in scraped if not name.startswith("process_")}

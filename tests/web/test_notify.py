@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.hits import counting
 from tests.web.raw import connected
 
 from pkgserver_trio.resource import Resource
@@ -16,20 +17,6 @@ if TYPE_CHECKING:
 
 NOTIFY = "/notify"
 HASH = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Counted(list[tuple[str, int]]):
-    """The hits that were counted: path and bytes."""
-
-    def note(self, resource: Resource, size_bytes: int) -> None:
-        self.append((resource.path, size_bytes))
-
-
-def counting(site: Site) -> Counted:
-    """Return a list of all hits that the site counts as nginx's from now on."""
-    counted = Counted()
-    site.library._count_nginx_hit = counted.note
-    return counted
 
 
 async def test_a_trusted_peer_tells_of_a_hit(site: Site, sample: Sample) -> None:

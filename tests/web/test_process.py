@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -13,11 +14,14 @@ import structlog
 import trio
 from structlog.testing import capture_logs
 from tests.fakes import FakeUpstream
+from tests.log_state import restored_logs
 from tests.web.site import PATIENCE_SECONDS, STORAGE_SERVERS, halved, settings_for, until
+from trio.testing import wait_all_tasks_blocked
 
 from pkgserver_trio import process
 from pkgserver_trio.log_hub import LogHub
 from pkgserver_trio.log_outlet import Outlet
+from pkgserver_trio.store_lock import owned
 from pkgserver_trio.supervise import HangError
 
 if TYPE_CHECKING:
@@ -81,6 +85,16 @@ async def ask(url: str, path: str) -> None:
             pass  # it is cut when the server stops
 
 
+async def test_a_server_that_waits_for_its_store_stops_when_it_is_asked_to(tmp_path: Path) -> None:
+    stopping = trio.Event()
+    async with owned(tmp_path):
+        with trio.fail_after(5):  # it would wait for ten
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(process._run, settings_for(tmp_path), LogHub(), [], stopping)
+                await wait_all_tasks_blocked()
+                stopping.set()
+
+
 async def test_a_report_of_many_tasks_holds_nobody_up() -> None:
     turns = 0
 
@@ -127,14 +141,17 @@ def test_what_hangs_so_that_it_cannot_be_cancelled_is_ended_all_the_same(monkeyp
 
 
 @pytest.fixture
-def _restored_signals() -> Iterator[None]:
+def _restored_process() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR1)}
-    yield
+    switch_seconds = sys.getswitchinterval()
+    with restored_logs():
+        yield
+    sys.setswitchinterval(switch_seconds)
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
-@pytest.mark.usefixtures("_restored_signals")
+@pytest.mark.usefixtures("_restored_process")
 def test_the_log_is_where_it_was_configured_and_whole_at_the_end(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,10 +160,7 @@ def test_the_log_is_where_it_was_configured_and_whole_at_the_end(
         return 0
 
     monkeypatch.setattr(process, "run_until_signal", tell)
-    try:
-        assert process.serve(settings_for(tmp_path, JULIA_PKG_SERVER_LOGS_DIR=str(tmp_path / "logs"))) == 0
-    finally:
-        structlog.reset_defaults()
+    assert process.serve(settings_for(tmp_path, JULIA_PKG_SERVER_LOGS_DIR=str(tmp_path / "logs"))) == 0
     (file,) = (tmp_path / "logs").iterdir()
     assert file.read_text() == capfd.readouterr().out
     assert "the last line" in file.read_text()

@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 import trio
+from tests.log_state import restored_logs
 from tests.web.raw import connected
 from tests.web.site import halved, until
 
@@ -44,9 +44,9 @@ class Log:
 @pytest.fixture
 def log() -> Iterator[Log]:
     log = Log()
-    configure_logs(log.put, level="info", log_format="json")
-    yield log
-    structlog.reset_defaults()
+    with restored_logs():
+        configure_logs(log.put, level="info", log_format="json")
+        yield log
 
 
 async def test_a_line_says_what_was_asked_and_answered(log: Log, site: Site) -> None:
@@ -139,7 +139,7 @@ async def test_a_client_that_leaves_before_its_answer_has_a_line(log: Log, serve
 
 async def test_a_request_that_is_refused_has_a_line_and_a_name(log: Log, site: Site) -> None:
     async with connected(site.port) as raw:
-        await raw.ask("/robots.txt", "X-Request-ID: large", "Content-Length: 5000")
+        await raw.ask("/robots.txt?secret=1", "X-Request-ID: large", "Content-Length: 5000")
         head = await raw.head()
     assert (head.status, head.headers["x-request-id"]) == (413, "large")
     line = await log.line("/robots.txt", "request refused")

@@ -49,8 +49,8 @@ class Http1Protocol(H11Protocol):
 
     def _tell_of_refusal(self, status: int) -> None:
         begun = self._request
-        method, path = (begun.method.decode("ascii"), begun.target.decode("ascii")) if begun else ("", "")
-        peer = (self.client or [""])[0]
+        method, target = (begun.method.decode("ascii"), begun.target.decode("ascii")) if begun else ("", "")
+        path, peer = target.partition("?")[0], (self.client or [""])[0]
         structlog.get_logger().info("request refused", method=method, path=path, status=status, peer=peer)
 
     async def stream_send(self, event: events.Event) -> None:

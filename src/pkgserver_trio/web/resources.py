@@ -126,12 +126,13 @@ def _outcome(source: StoredFile | FlightReader) -> Outcome:
 async def head_resource(library: Library, resource: Resource, request: Request) -> TrioResponse:
     """Answer HEAD: what GET would say, as far as that is known without a download."""
     library.statistics.count_head(resource)
-    request.line.cache = "miss"
+    request.line.cache = Outcome.MISS.value
     try:
         seen = await library.sight(resource, peer=request.peer)
     except ResourceUnavailableError as error:
         return answers.unavailable(error)
-    request.line.cache = "hit" if seen.cached else "miss"
+    if seen.cached:
+        request.line.cache = Outcome.HIT.value
     plan = plan_answer(request, seen.size_bytes, seen.mtime_seconds, miss=not seen.cached)
     return answers.bodiless(plan.status, plan.headers)
 

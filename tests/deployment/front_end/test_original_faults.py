@@ -168,6 +168,16 @@ async def test_nobody_outside_tells_of_hits(stack: Stack, tmp_path: Path) -> Non
         assert (path, status) == (path, 404)
 
 
+async def test_what_is_told_of_hits_outside_reaches_no_server(tmp_path: Path) -> None:
+    async with (
+        upstreams(lambda _: ANYTHING) as (first, second),
+        front_before(tmp_path, address(first), address(second)) as (ours, _),
+    ):
+        for path in ("/notify", "/%6eotify", "//notify"):
+            assert (await ask_raw(ours.ports[8000], path))[0] == 404
+        assert not first.seen + second.seen
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/stub_status"])
 async def test_only_who_is_allowed_sees_numbers(tmp_path: Path, path: str) -> None:
     settings = {**PLAIN, "FRONTEND_PROXIES": "127.0.0.1", "METRICS_ALLOW": "203.0.113.0/24"}
