@@ -177,6 +177,7 @@ def test_certbot_finds_what_it_is_to_get(tmp_path: Path) -> None:
     [
         {},
         {"DISABLE_TLS": "1"},
+        {"PKG_SERVER_FQDN": "pkgserver-1.example.org", "PKG_SERVER_REGION": "eu"},
         {"KEEP_HTTP_8000": "0", "PKG_SERVER_REGION": "eu"},
         {"LIMIT_REQUESTS_PER_SECOND": "5", "LIMIT_CONNECTIONS": "5", "LIMIT_EXEMPT": "10.0.0.0/8,fd00::/8"},
         {
