@@ -1,7 +1,7 @@
 """The front end's own configuration, run by an nginx of this machine: other folders, ports and addresses.
 
 1. The listening sockets are opened here and inherited by nginx, so no other process can take their ports.
-2. Debian's nginx may be older than `http2 on` (1.25.1): a test of TLS then runs without HTTP/2.
+2. Debian's nginx may be older than `http2 on` (1.25.1), and is then told of HTTP/2 in the way of its time.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def adapt(text: str, folder: Path, places: Mapping[str, str], ports: Mapping[int
     pattern = "|".join(re.escape(place) for place in known)
     text = re.sub(pattern, lambda match: known[match[0]], text)
     if nginx_version() < HTTP2_ON:
-        text = text.replace("    http2 on;\n", "")
+        text = text.replace("    http2 on;\n", "").replace(" ssl default_server;", " ssl http2 default_server;")
     return _LISTEN.sub(
         lambda match: "" if match["ipv6"] else f"    listen 127.0.0.1:{ports[int(match['port'])]}{match['rest']}",
         text,

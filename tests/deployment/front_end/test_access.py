@@ -9,9 +9,8 @@ import httpx
 import pytest
 import trio
 from tests.behaviours import Behaviour, Pieces
-from tests.conftest import require
 from tests.deployment.front_end.conftest import SAMPLE, address, front_before, secure_front, upstreams
-from tests.deployment.front_end.running import HTTP2_ON, PLAIN, nginx_version
+from tests.deployment.front_end.running import PLAIN
 from tests.web.raw import connected
 
 if TYPE_CHECKING:
@@ -150,13 +149,6 @@ async def test_a_body_that_nobody_needs_is_refused(stack: Stack) -> None:
     assert [answer.status_code for answer in answers] == [405, 413]
 
 
-@pytest.fixture
-def nginx_of_http_2() -> None:
-    """Skip the test where nginx does not know `http2 on`."""
-    require("nginx-1.25.1", available=nginx_version() >= HTTP2_ON, how_to_get="that of Debian trixie")
-
-
-@pytest.mark.usefixtures("nginx_of_http_2")
 async def test_over_tls_it_is_http_2(tmp_path: Path) -> None:
     async with (
         upstreams(lambda _: ANYTHING) as servers,

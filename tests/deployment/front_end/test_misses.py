@@ -46,6 +46,39 @@ async def test_each_resource_has_a_server_and_each_server_resources(tmp_path: Pa
     assert min(len(paths) for paths in asked) > len(PATHS) // 5
 
 
+async def test_an_artifact_is_described_by_the_server_that_fetches_it(tmp_path: Path) -> None:
+    async with (
+        upstreams(lambda _: ANYTHING) as servers,
+        front_before(tmp_path, *map(address, servers)) as (_, front),
+    ):
+        for path in PATHS:
+            await front.get(path)
+            await front.get(f"{path}/Example")
+    for server in servers:
+        asked = [request.path for request in server.seen]
+        assert asked[1::2] == [f"{path}/Example" for path in asked[::2]]
+
+
+@pytest.mark.parametrize("holder", [0, 1])
+async def test_a_tarball_that_is_served_is_described_by_its_server_or_by_nobody(tmp_path: Path, holder: int) -> None:
+    """Another server's tarball of the same tree may have other bytes, and so another SHA-256."""
+    for path in PATHS:
+        held = tmp_path / f"store{holder + 1}" / "cache" / path[1:]
+        held.parent.mkdir(parents=True, exist_ok=True)
+        held.write_bytes(b"a tarball")
+    async with (
+        upstreams(lambda _: ANYTHING) as servers,
+        front_before(tmp_path, *map(address, servers)) as (_, front),
+    ):
+        for path in PATHS:
+            assert (await front.get(f"{path}/Example")).content == b"something"
+        assert len(servers[holder].seen) == len(PATHS)
+        servers[holder].script = lambda _: Behaviour(close_at=BEFORE_HEAD)
+        answer = await front.get(f"{PATHS[0]}/Example")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (502, "5")
+        assert not servers[1 - holder].seen
+
+
 async def test_what_is_no_resource_is_the_first_servers_unless_the_second_is_asked_for(tmp_path: Path) -> None:
     async with (
         upstreams(lambda _: ANYTHING) as (first, second),

@@ -92,7 +92,7 @@ def test_a_right_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
         *product(["FRONTEND_PROXIES"], ["0.0.0.0/0", "::/0", "10.0.0.0/8,::/0", "0.0.0.0/0,10.0.0.0/8"]),
         *product(LIMITS, [*BAD_LIMITS, *HOSTILE]),
         *product(["PKG_SERVER_FQDN"], [*BAD_NAMES, *HOSTILE]),
-        *product(["PKG_SERVER_REGION"], ["a.b", "-", "a-", *HOSTILE]),
+        *product(["PKG_SERVER_REGION"], ["a.b", "-", "a-", "a" * 54, *HOSTILE]),
         *product(["NGINX_RESOLVER"], ["::1", "10.0.0", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:53:53", "dns", *HOSTILE]),
         *product(["CERTBOT_EMAIL"], ["", "a", "@b.org", "a@b", "a@b@c.org", "a@b.org;", *HOSTILE]),
     ],
@@ -177,7 +177,9 @@ def test_certbot_finds_what_it_is_to_get(tmp_path: Path) -> None:
     [
         {},
         {"DISABLE_TLS": "1"},
+        {"PKG_SERVER_FQDN": "pkgserver-1.example.org", "PKG_SERVER_REGION": "eu"},
         {"KEEP_HTTP_8000": "0", "PKG_SERVER_REGION": "eu"},
+        {"PKG_SERVER_FQDN": "", "PKG_SERVER_REGION": "a" * 53},
         {"LIMIT_REQUESTS_PER_SECOND": "5", "LIMIT_CONNECTIONS": "5", "LIMIT_EXEMPT": "10.0.0.0/8,fd00::/8"},
         {
             "PKG_SERVER_FLAVORLESS": "true",
