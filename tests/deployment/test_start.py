@@ -108,6 +108,22 @@ def test_root_leaves_a_deployment_to_whose_it_is(stack: Stack) -> None:
     assert f"user: {NOBODY}:{NOBODY}" in stack.make("config").stdout
 
 
+def test_root_follows_no_link_that_a_container_has_made(stack: Stack) -> None:
+    stack.write_env(PKG_SERVER_REGION="x", DISABLE_TLS="1")
+    owned, missing = stack.folder / "owned-by-root", stack.folder / "missing"
+    owned.mkdir()
+    hits, store = stack.folder / "state/logs/hits", stack.folder / "state/store1"
+    for folder in (hits, store):
+        folder.mkdir(parents=True)
+    (hits / "1").symlink_to(owned)
+    assert "hits/1/ belongs to another user" in stack.make(check=False).stderr
+    assert owned.stat().st_uid == 0
+    (hits / "1").unlink()
+    (store / "all-verified").symlink_to(missing)
+    assert "all-verified" in stack.make(check=False).stderr
+    assert not missing.exists()
+
+
 def test_what_was_wrong_and_is_mended_starts_at_once(stack: Stack, shared: Shared) -> None:
     certificates = stack.folder / "own"
     stack.write_env(PKG_SERVER_FQDN=FQDN, STORAGE_SERVERS=shared.storage.url, TLS_CERTIFICATES_DIR="./own")
