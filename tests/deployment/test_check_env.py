@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from pkgserver_trio.settings.grammar import BOOLEAN
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.deployment.containers import Engine
 
 #: Enough to start.
 RIGHT = "PKG_SERVER_REGION=us-east\nDISABLE_TLS=1\n"
@@ -37,7 +40,7 @@ def check(folder: Path, text: str) -> tuple[int, list[str]]:
         RIGHT.removesuffix("\n"),
         f"# a comment\n\n  \t\n{RIGHT}",
         "export PKG_SERVER_REGION='us-east'\nDISABLE_TLS=\"1\"\n",
-        "PKG_SERVER_REGION=us-east # here\nDISABLE_TLS=1\t# for now\nCERTBOT_EMAIL=\n",
+        "PKG_SERVER_REGION=us-east # here\nDISABLE_TLS=1  # for now\nCERTBOT_EMAIL=\n",
         "PKG_SERVER_FQDN=pkg.example.org\nCERTBOT_EMAIL=admin+pkg@example.org\n",
         "PKG_SERVER_FQDN=pkg.example.org\nTLS_CERTIFICATES_DIR=/etc/our/certificates\n",
         RIGHT + 'S3_MIRROR_BUCKET_LIST="julialang2 julialangnightlies"\nS3_MIRROR_FQDN=mirror.example.org\n',
@@ -72,7 +75,11 @@ def test_right_file_is_passed_without_a_word(text: str, tmp_path: Path) -> None:
         ),
         *(
             (line, "line 3: STATE_DIR has a character that needs single quotes around the value")
-            for line in ("STATE_DIR=$HOME/x", "STATE_DIR=`id`", "STATE_DIR=a\\b", "STATE_DIR=a'b'", "STATE_DIR=#a")
+            for line in ("STATE_DIR=$HOME/x", "STATE_DIR=`id`", "STATE_DIR=a\\b", "STATE_DIR=a'b'")
+        ),
+        *(
+            (line, "line 3: STATE_DIR has a # that not everybody takes for a comment")
+            for line in ("STATE_DIR=#a", "STATE_DIR= # none", "STATE_DIR=a\t# here")
         ),
         ("PKG_SERVER_FQDN=a", "PKG_SERVER_FQDN is 'a', expected a host name with a dot in it"),
         ("PKG_SERVER_FLAVORLESS=2", "PKG_SERVER_FLAVORLESS is '2', expected 1 or 0"),
@@ -158,21 +165,40 @@ def test_example_needs_a_name_and_a_mail_address_only(tmp_path: Path) -> None:
 
 VALUES = [
     *("plain", "a#b", "a=b", "a # comment", "'a b'", '"a b"', "'$HOME'", '"a#b"', "'a' # comment", '"it\'s"', "'\"'"),
-    *("", '""'),
+    *("", '""', " a", "a\t", "a\t #b", "'a'\t#b", "a;b&c|d", "*"),
 ]
+
+
+def write_values(folder: Path, newline: str) -> list[str]:
+    """Write a `.env` of the values, and return what `read_dotenv` reads."""
+    lines = [f"NAME{number}={value}" for number, value in enumerate(VALUES)]
+    (folder / ".env").write_bytes(newline.join([*lines, ""]).encode())
+    show = 'for name in $names; do eval "echo \\"\\$env_$name\\""; done'
+    script = f'complain() {{ echo "$1" >&2; exit 1; }}; . "$1"; read_dotenv .env; {show}'
+    command = ["sh", "-c", script, "sh", str(ROOT / "compose" / "dotenv")]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.stdout.split("\n")[:-1]
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_server_reads_each_value_as_the_check_does(newline: str, tmp_path: Path) -> None:
-    lines = [f"NAME{number}={value}" for number, value in enumerate(VALUES)]
-    text = newline.join([*lines, ""])
-    (tmp_path / "file").write_bytes(text.encode())
-    show = 'for name in $names; do eval "echo \\"\\$env_$name\\""; done'
-    script = f'complain() {{ echo "$1" >&2; exit 1; }}; . "$1"; read_dotenv file; {show}'
-    command = ["sh", "-c", script, "sh", str(ROOT / "compose" / "dotenv")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.stderr == ""
-    assert done.stdout.split("\n")[:-1] == list(dotenv_values(stream=io.StringIO(text), interpolate=False).values())
+    read = write_values(tmp_path, newline)
+    text = (tmp_path / ".env").read_bytes().decode()
+    assert read == list(dotenv_values(stream=io.StringIO(text), interpolate=False).values())
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_compose_reads_each_value_as_the_check_does(engine: Engine, newline: str, tmp_path: Path) -> None:
+    read = write_values(tmp_path, newline)
+    environment = {f"NAME{number}": f"${{NAME{number}}}" for number in range(len(VALUES))}
+    service = {"image": "any", "env_file": [".env"], "labels": environment}
+    (tmp_path / "compose.yaml").write_text(json.dumps({"services": {"any": service}}))
+    done = engine.run("docker", "compose", "config", "--format", "json", cwd=tmp_path)
+    seen = json.loads(done.stdout.replace("$$", "$"))["services"]["any"]
+    for reader in ("environment", "labels"):
+        assert [seen[reader][name] for name in environment] == read
 
 
 @pytest.mark.parametrize("text", ["1", "0", "true", "False", "YES", "no", "oN", "off", "2", "t", "o", "yess", "01"])
