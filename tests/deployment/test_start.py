@@ -71,10 +71,14 @@ def test_inherited_cache_is_verified_before_nginx_gets_it(stack: Stack, shared: 
     assert not (stack.folder / "state").exists()
 
 
-def test_cache_that_cannot_be_verified_is_not_served(stack: Stack) -> None:
+@pytest.mark.parametrize("linked", [False, True], ids=["cache", "link"])
+def test_cache_that_cannot_be_verified_is_not_served(stack: Stack, *, linked: bool) -> None:
     stack.write_env(PKG_SERVER_REGION="x", DISABLE_TLS="1")
-    folder = stack.folder / "state/store1/cache/artifact"
+    store = stack.folder / "state/store1"
+    folder = store / ("elsewhere" if linked else "cache") / "artifact"
     folder.mkdir(parents=True)
+    if linked:
+        (store / "cache").symlink_to("elsewhere")
     (folder / ("0" * 40)).write_bytes(b"another's")
     (folder / ("0" * 40)).chmod(0o600)  # root's, whom the containers are not
     done = stack.make(check=False)
