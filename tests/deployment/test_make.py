@@ -60,6 +60,11 @@ def test_only_the_front_end_can_be_reached_from_outside(running: Stack) -> None:
     assert inside["IPAM"]["Config"][0]["Subnet"] == running.engine.subnet
 
 
+def test_nobody_outside_is_asked_for_the_name_of_a_server(running: Stack) -> None:
+    """Docker passes names without a dot on, unless a container has said how many dots it wants in those."""
+    assert running.engine.inspect("pkgserver-frontend-1")["HostConfig"]["DnsOptions"] == ["ndots:1"]
+
+
 def test_both_servers_believe_the_front_end_and_follow_a_hit_log_each(running: Stack) -> None:
     for number, server in enumerate(SERVERS, start=1):
         done = running.compose("exec", "-T", server, "python3", "/app/pkgserver.pyz", "check-config")

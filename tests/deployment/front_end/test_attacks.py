@@ -28,7 +28,7 @@ QUOTES_OF_A_LINE = 12
 SECURE = {"PKG_SERVER_FQDN": "pkg.example.org", "TLS_CERTIFICATES_DIR": "own"}
 #: Beginnings of requests that whoever is behind could read in another way, and then find a second request.
 AMBIGUOUS = {
-    "two lengths": b"POST /meta HTTP/1.1\r\nHost: a.b\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "one length twice": b"POST /meta HTTP/1.1\r\nHost: a.b\r\nContent-Length: 0\r\nContent-Length: 40\r\n\r\n",
     "a signed length": b"POST /meta HTTP/1.1\r\nHost: a.b\r\nContent-Length: +0\r\n\r\n",
     "a coding after a space": b"POST /meta HTTP/1.1\r\nHost: a.b\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
