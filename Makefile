@@ -35,6 +35,9 @@ UV_COMPILE = build/lock/bin/uv pip compile --quiet --upgrade --python-version 3.
 # needs only these few of the tools.
 BUILD_REQUIRES = $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")'
 
+# One process for each processor; modules stay whole (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup
+
 # Rules of flake8-async that do not fit: 114 wants every startable function listed; 122 is for Trio before 0.27; 124: an
 # async function without an await is one that a protocol awaits; 127: httpx is our given client; 128 does not see that
 # `task_status` is handed on; 9xx: that some paths have no checkpoint is relied on (coalesce.py, rule 2).
@@ -56,7 +59,7 @@ up: ## Start the deployment that .env describes, or change it to what .env says 
 	@compose/run --with compose/up
 
 down: ## Stop the deployment
-	@compose/run down --remove-orphans
+	@compose/run --profile '*' down --remove-orphans
 
 restart: ## Start the containers anew, one after the other
 	@compose/run --with compose/up
@@ -94,7 +97,7 @@ run: $(PYZ) ## Serve packages from the official storage servers
 	@$(RUN_PYZ)
 
 test: $(PYZ) ## Run all tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 fuzz: $(READY) ## Try damaged inputs on the parsers (FUZZ_SECONDS=60, FUZZ_SEED=..., FUZZ_REPLAY=a finding's file)
 	PYTHONPATH=src:. $(BIN)/python -m tests.fuzz.run
@@ -126,7 +129,7 @@ layers: $(READY)
 	PYTHONPATH=src $(BIN)/lint-imports
 
 coverage: $(READY) $(PYZ)
-	$(BIN)/coverage run -m pytest
+	$(PYTEST) --cov --cov-report=
 	$(BIN)/coverage report
 	@$(BIN)/coverage report --fail-under=100 --omit='$(SHOWN_BY_RUNNING)' >/dev/null || \
 		{ echo "make: below the web layer every branch has to be tested"; exit 1; }

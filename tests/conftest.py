@@ -1,4 +1,4 @@
-"""What every kind of test shares: the rule for parts that a machine may lack."""
+"""What every kind of test shares: the rule for parts that a machine may lack, and who runs beside whom."""
 
 from __future__ import annotations
 
@@ -19,3 +19,10 @@ def require(part: str, *, available: bool, how_to_get: str) -> None:
     if part in os.environ.get("REQUIRED_TEST_PARTS", "").split(","):
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module together when others run beside them, and all those that share an engine."""
+    for item in items:
+        shared = "engine" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("engine" if shared else item.nodeid.partition("::")[0]))

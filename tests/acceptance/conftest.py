@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--admin-password-file", type=Path, help="a file with the password of its /admin")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def target(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """Give the server under test."""
     given = given_target(pytestconfig)
@@ -48,7 +48,7 @@ def target(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def flavorless_target(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """Give a server that is configured to be flavorless, and without a password for `/admin`."""
     given = given_target(pytestconfig)

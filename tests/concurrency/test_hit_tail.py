@@ -6,12 +6,12 @@ import errno
 import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from structlog.testing import capture_logs
+from tests.disks import open_files
 
 from pkgserver_trio.hit_bookmarks import Bookmark, Bookmarks
 from pkgserver_trio.hit_file import HitFile
@@ -19,6 +19,7 @@ from pkgserver_trio.hit_tail import CUT_AT_BYTES, follow_hit_logs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
     from trio.testing import MockClock
 
@@ -35,10 +36,6 @@ def line(number: int) -> str:
 
 def lines(*numbers: int) -> str:
     return "".join(map(line, numbers))
-
-
-def open_descriptors() -> set[str]:
-    return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 @dataclass
@@ -284,12 +281,11 @@ async def test_what_becomes_no_log_while_it_is_opened_is_told_of(
         return real(path, flags)
 
     follower.write(lines(1))
-    before = open_descriptors()
     monkeypatch.setattr("pkgserver_trio.hit_file.os.open", open_later)
     with capture_logs() as entries:
         async with follower.following():
             assert await follower.hears() == []
-            assert open_descriptors() == before
+            assert open_files(follower.folder) == []
     assert "expected a file that nginx writes" in entries[0]["event"]
 
 
@@ -426,11 +422,10 @@ async def test_a_log_of_which_nothing_was_read_yet_is_not_called_another(
 
 
 async def test_no_descriptor_is_left_open(follower: Follower, autojump_clock: MockClock) -> None:
-    before = open_descriptors()
     follower.write(lines(1))
     async with follower.following(cut_at_bytes=10):
         await follower.hears()
         follower.log.rename(follower.folder / "old")
         follower.write(lines(2))
         await follower.hears()
-    assert open_descriptors() == before
+    assert open_files(follower.folder) == []

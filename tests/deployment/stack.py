@@ -80,12 +80,12 @@ class Stack:
 
     def server_urls(self) -> tuple[str, ...]:
         """Return where the servers themselves are."""
-        return tuple(f"http://{self._address(server)}:8000" for server in SERVERS)
+        return tuple(f"http://{address}:8000" for address in self.addresses("upstream"))
 
-    def _address(self, service: str) -> str:
-        networks = self.engine.inspect(f"pkgserver-{service}-1")["NetworkSettings"]["Networks"]
-        address: str = networks["pkgserver_upstream"]["IPAddress"]
-        return address
+    def addresses(self, network: str) -> list[str]:
+        """Return the addresses of the servers on a network of compose.yaml."""
+        found = (self.engine.inspect(f"pkgserver-{server}-1")["NetworkSettings"]["Networks"] for server in SERVERS)
+        return [networks[f"pkgserver_{network}"]["IPAddress"] for networks in found]
 
     def remove(self) -> None:
         """End its containers, and remove everything."""

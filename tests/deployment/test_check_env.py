@@ -10,6 +10,8 @@ import pytest
 from dotenv import dotenv_values
 from tests.deployment.stack import ROOT
 
+from pkgserver_trio.settings.grammar import BOOLEAN
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -45,7 +47,10 @@ def check(folder: Path, text: str) -> tuple[int, list[str]]:
         RIGHT + "DISABLE_INTERNAL_DNS=1\nDISABLE_INTERNAL_DNS_IPV6=0\nKEEP_HTTP_8000=0\n",
         RIGHT + "METRICS_ALLOW=10.0.0.0/8,fd00::/8,192.0.2.7\nFRONTEND_PROXIES=192.0.2.0/24\n",
         RIGHT + "COMPOSE_PROFILES=monitoring\nGRAFANA_ADMIN_PASSWORD='a b$c'\n",
-        RIGHT + "STORE1_DIR=/disk1/store\nSTORE2_DIR=./more/store-2\nINSIDE_SUBNET=10.1.2.0/24\n",
+        RIGHT + "STORE1_DIR=/disk1/store\nSTORE2_DIR=../more/store-2\nINSIDE_SUBNET=10.1.2.0/24\n",
+        RIGHT + "INSIDE_SUBNET=10.1.2.16/28\n",
+        RIGHT + "INSIDE_SUBNET=10.1.0.0/16\n",
+        RIGHT + "JULIA_PKG_SERVER_FLAVORLESS=on\nKEEP_HTTP_8000=True\n",
     ],
 )
 def test_right_file_is_passed_without_a_word(text: str, tmp_path: Path) -> None:
@@ -70,9 +75,12 @@ def test_right_file_is_passed_without_a_word(text: str, tmp_path: Path) -> None:
             for line in ("STATE_DIR=$HOME/x", "STATE_DIR=`id`", "STATE_DIR=a\\b", "STATE_DIR=a'b'", "STATE_DIR=#a")
         ),
         ("PKG_SERVER_FQDN=a", "PKG_SERVER_FQDN is 'a', expected a host name with a dot in it"),
+        ("PKG_SERVER_FLAVORLESS=2", "PKG_SERVER_FLAVORLESS is '2', expected 1 or 0"),
+        ("JULIA_PKG_SERVER_FLAVORLESS=2", "JULIA_PKG_SERVER_FLAVORLESS is '2', expected true or false"),
         ("PKG_SERVER_FQDN=a.b;c", "PKG_SERVER_FQDN is 'a.b;c', expected a host name with a dot in it"),
         ("KEEP_HTTP_8000=maybe", "KEEP_HTTP_8000 is 'maybe', expected 1 or 0"),
         ("CERTBOT_EMAIL=nobody", "CERTBOT_EMAIL is 'nobody', expected an e-mail address"),
+        ("CERTBOT_EMAIL=a@b..org", "CERTBOT_EMAIL is 'a@b..org', expected an e-mail address"),
         ("S3_MIRROR_BUCKET_LIST='one, two'", "S3_MIRROR_BUCKET_LIST is 'one, two', expected names of buckets"),
         ("STORAGE_SERVERS=ftp://a", "STORAGE_SERVERS is wrong, expected http or https URLs, comma separated"),
         ("STORAGE_SERVERS='https://s3cr3t@a, https://b'", "STORAGE_SERVERS is wrong, expected http or https URLs"),
@@ -84,12 +92,24 @@ def test_right_file_is_passed_without_a_word(text: str, tmp_path: Path) -> None:
         ("FRONTEND_PROXIES=0.0.0.0/0", "FRONTEND_PROXIES is '0.0.0.0/0', expected networks"),
         ("LIMIT_CONNECTIONS=0", "LIMIT_CONNECTIONS is '0', expected a whole number from 1 to 100000"),
         ("INSIDE_SUBNET=10.0.0.0/8", "INSIDE_SUBNET is '10.0.0.0/8', expected an IPv4 network from /16 to /28"),
+        ("INSIDE_SUBNET=10.0.0.16/27", "INSIDE_SUBNET is '10.0.0.16/27', expected an IPv4 network"),
+        ("INSIDE_SUBNET=10.0.1.0/16", "INSIDE_SUBNET is '10.0.1.0/16', expected an IPv4 network"),
         ("PKGSERVER_IMAGE='a b'", "PKGSERVER_IMAGE is 'a b', expected the name of an image"),
         ("STATE_DIR='/a b'", "STATE_DIR is '/a b', expected a path of letters, digits and . _ / @ + -"),
         ("STATE_DIR=~/x", "STATE_DIR is '~/x', expected a path of letters, digits and . _ / @ + -"),
+        *(
+            (f"STATE_DIR={path}", f"STATE_DIR is '{path}', expected a path")
+            for path in ("/", ".", "./", "..", "../../")
+        ),
         ("COMPOSE_PROFILES=all", "COMPOSE_PROFILES is 'all', expected monitoring, or nothing"),
         ("COMPOSE_PROFILES=monitoring", "GRAFANA_ADMIN_PASSWORD is missing: the profile monitoring starts Grafana"),
-        ("STORE1_DIR=/x\nSTORE2_DIR=/x", "STORE1_DIR and STORE2_DIR are the same"),
+        *(
+            (line, "STORE1_DIR and STORE2_DIR are the same")
+            for line in (
+                *("STORE1_DIR=/x\nSTORE2_DIR=/x", "STORE1_DIR=x\nSTORE2_DIR=./x/", "STORE1_DIR=state/store2"),
+                "STATE_DIR=/x\nSTORE2_DIR=/x/store1",
+            )
+        ),
         (
             "STORAGE_SERVERS=https://a\nJULIA_PKG_SERVER_STORAGE_SERVERS=https://b",
             "STORAGE_SERVERS and JULIA_PKG_SERVER_STORAGE_SERVERS are the same setting: remove one",
@@ -120,11 +140,14 @@ def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_names_that_do_nothing_are_told_and_stop_nothing(tmp_path: Path) -> None:
-    code, lines = check(tmp_path, RIGHT + "DISABLE_TSL=1\nJULIA_PKG_SERVER_STORAGE_ROOT=/x\n")
+    code, lines = check(
+        tmp_path, RIGHT + "DISABLE_TSL=1\nJULIA_PKG_SERVER_STORAGE_ROOT=/x\nJULIA_PKG_SERVER_FQDN=a.b\n"
+    )
     assert code == 0
     assert lines == [
         "note: nobody knows DISABLE_TSL: a misspelling?",
         "note: JULIA_PKG_SERVER_STORAGE_ROOT does nothing here: compose/compose.yaml sets it",
+        "note: JULIA_PKG_SERVER_FQDN does nothing here: compose/compose.yaml sets it",
     ]
 
 
@@ -150,3 +173,15 @@ def test_server_reads_each_value_as_the_check_does(newline: str, tmp_path: Path)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.split("\n")[:-1] == list(dotenv_values(stream=io.StringIO(text), interpolate=False).values())
+
+
+@pytest.mark.parametrize("text", ["1", "0", "true", "False", "YES", "no", "oN", "off", "2", "t", "o", "yess", "01"])
+def test_flag_means_to_the_shell_what_it_means_to_the_server(text: str) -> None:
+    script = '. "$1"; is_flag "$2" || exit 2; is_set "$2"'
+    command = ["sh", "-c", script, "sh", str(ROOT / "compose" / "nginx" / "checks"), text]
+    said = {0: True, 1: False, 2: None}[subprocess.run(command, check=False).returncode]
+    try:
+        meant: bool | None = BOOLEAN.parse(text)
+    except ValueError:
+        meant = None
+    assert said is meant

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from tests.acceptance.target import eventually
+from tests.deployment.containers import IMAGE
+from tests.deployment.front_end.conftest import BORN
+from tests.deployment.front_end.test_same_answers import CONDITIONAL_RANGES, CONDITIONS, RANGES, all_answers
 from tests.deployment.stack import FQDN, ROOT, SERVERS
 
 from pkgserver_trio.demo.sample import build_sample
@@ -115,6 +122,71 @@ def test_hits_are_served_with_both_servers_stopped_and_counted_when_they_are_bac
         running.make()
     eventually(lambda: sum(stats()) >= 5)
     assert before >= 1
+
+
+def test_server_that_comes_back_at_another_address_is_found(running: Stack) -> None:
+    before = running.addresses("inside")
+    running.compose("stop", *SERVERS)
+    with ExitStack() as squatters:
+        for address in before:
+            options = ("--network=pkgserver_inside", f"--ip={address}", "--entrypoint=sleep")
+            squatters.enter_context(running.engine.container(*options, IMAGE, "600"))
+        running.make()
+        assert not set(before) & set(running.addresses("inside"))
+        eventually(lambda: get(running, "/readyz").status_code == 200)
+        statuses = {get(running, f"/artifact/{number:040x}").status_code for number in range(20)}  # of both servers
+        assert statuses == {404}
+
+
+async def test_hit_is_the_same_from_nginx_and_from_the_server(running: Stack) -> None:
+    eventually(lambda: get(running, ARTIFACT).headers.get("X-Cache-Miss") is None)
+    stores = [running.folder / f"state/store{number}/cache{ARTIFACT}" for number in (1, 2)]
+    number, file = next((number, file) for number, file in enumerate(stores) if file.exists())
+    os.utime(file, (BORN, BORN))
+    bare_url = running.server_urls()[number]
+    eventually(lambda: httpx.get(f"{bare_url}{ARTIFACT}", trust_env=False).headers.get("X-Cache-Miss") is None)
+    cases = [*CONDITIONS, *RANGES, *CONDITIONAL_RANGES]
+    async with (
+        httpx.AsyncClient(base_url=running.url, trust_env=False) as front,
+        httpx.AsyncClient(base_url=bare_url, trust_env=False) as bare,
+    ):
+        for method in ("GET", "HEAD"):
+            from_nginx = await all_answers(front, method, cases)
+            assert from_nginx == await all_answers(bare, method, cases)
+            assert {answer.status for answer in from_nginx.values()} == {200, 206, 304, 416}
+
+
+def test_restart_makes_all_anew_and_answers_meanwhile(running: Stack) -> None:
+    before = set(running.engine.docker("ps", "--quiet").split())
+    statuses: set[int] = set()
+    over = threading.Event()
+
+    def keep_asking() -> None:
+        for number in itertools.takewhile(lambda _: not over.is_set(), itertools.count(1000)):
+            with suppress(httpx.TransportError):  # nginx itself is made anew, too
+                statuses.add(get(running, f"/artifact/{number:040x}").status_code)
+
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(keep_asking)
+        try:
+            running.make("restart")
+        finally:
+            over.set()
+        asking.result()
+    assert statuses == {404}
+    after = set(running.engine.docker("ps", "--quiet").split())
+    assert (len(after), before & after) == (3, set())
+
+
+def test_prometheus_has_our_configuration_and_asks_both_servers(running: Stack) -> None:
+    running.engine.load("prometheus")
+    running.compose("--profile", "monitoring", "up", "--detach", "--wait", "prometheus")
+
+    def ask(*arguments: str) -> str:
+        return running.compose("exec", "-T", "prometheus", "promtool", *arguments, check=False)
+
+    assert "SUCCESS: 1 rule files found" in ask("check", "config", "/etc/prometheus/prometheus.yml")
+    eventually(lambda: ask("query", "instant", "http://localhost:9090", "up").count("=> 1 @") == 2)
 
 
 def test_destroy_asks_first(running: Stack) -> None:

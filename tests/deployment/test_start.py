@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -12,8 +14,6 @@ from tests.deployment.stack import FQDN
 from pkgserver_trio.demo.sample import build_sample
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.deployment.stack import Shared, Stack
 
 pytestmark = pytest.mark.integration
@@ -50,6 +50,20 @@ def test_wrong_setting_of_the_server_is_told_and_nothing_is_started(stack: Stack
     assert done.returncode == 2
     assert "PKGSERVER_MAX_CACHE is 'much', expected a size" in done.stderr
     assert stack.engine.docker("ps", "--all", "--quiet") == ""
+
+
+def test_all_that_is_mounted_is_there(stack: Stack) -> None:
+    stack.write_env(
+        PKG_SERVER_REGION="x", DISABLE_TLS="1", COMPOSE_PROFILES="monitoring", GRAFANA_ADMIN_PASSWORD="'a $b'"
+    )
+    config = json.loads(stack.engine.run("compose/run", "config", "--format=json", cwd=stack.folder).stdout)
+    assert (
+        config["services"]["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "a $$b"
+    )  # as compose escapes it
+    mounts = [mount for service in config["services"].values() for mount in service["volumes"]]
+    ours = [mount["source"] for mount in mounts if not mount["source"].startswith(f"{stack.folder}/state")]
+    assert len(ours) == 5
+    assert [source for source in ours if not Path(source).exists()] == []
 
 
 def test_inherited_cache_is_verified_before_nginx_gets_it(stack: Stack, shared: Shared) -> None:
