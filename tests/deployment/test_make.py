@@ -67,6 +67,17 @@ def test_only_the_front_end_can_be_reached_from_outside(running: Stack) -> None:
     assert inside["IPAM"]["Config"][0]["Subnet"] == running.engine.subnet
 
 
+def test_front_end_is_healthy_while_both_servers_hang(running: Stack) -> None:
+    name = "pkgserver-frontend-1"
+    _, *command = running.engine.inspect(name)["Config"]["Healthcheck"]["Test"]
+    servers = [f"pkgserver-{server}-1" for server in SERVERS]
+    running.engine.docker("pause", *servers)
+    try:
+        running.engine.docker("exec", name, *command)
+    finally:
+        running.engine.docker("unpause", *servers)
+
+
 def test_nobody_outside_is_asked_for_the_name_of_a_server(running: Stack) -> None:
     """Docker passes names without a dot on, unless a container has said how many dots it wants in those."""
     assert running.engine.inspect("pkgserver-frontend-1")["HostConfig"]["DnsOptions"] == ["ndots:1"]
