@@ -62,9 +62,7 @@ down: ## Stop the deployment
 	@compose/run --profile '*' down --remove-orphans
 
 restart: ## Start the containers anew, one after the other
-	@compose/run --with compose/up
-	@for service in pkgserver1 pkgserver2 frontend; do \
-		compose/run --progress quiet up --detach --no-deps --force-recreate --wait --wait-timeout 120 $$service || exit; done
+	@compose/run --with compose/up --force-recreate
 
 logs: ## Show what the containers write, as they write it
 	@compose/run logs --follow --tail=100

@@ -30,7 +30,7 @@ QUICK = {"PKGSERVER_ORIGIN_CHECK": "off", "PKGSERVER_KEEP_FREE": "0", "UPDATE_PE
 PROGRAMS = (
     *("make", "docker", "sh", "bash"),
     *("awk", "cat", "chmod", "chown", "cut", "dirname", "env", "find", "git", "grep", "head", "id", "mkdir", "rm"),
-    *("sed", "tr"),
+    *("rmdir", "sed", "stat", "tr"),
 )
 
 

@@ -181,7 +181,7 @@ def test_flag_means_to_the_shell_what_it_means_to_the_server(text: str) -> None:
     command = ["sh", "-c", script, "sh", str(ROOT / "compose" / "nginx" / "checks"), text]
     said = {0: True, 1: False, 2: None}[subprocess.run(command, check=False).returncode]
     try:
-        meant: bool | None = BOOLEAN.parse(text)
+        meant = BOOLEAN.parse(text)
     except ValueError:
         meant = None
     assert said is meant

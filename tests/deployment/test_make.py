@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import httpx
@@ -49,6 +51,16 @@ def test_all_are_healthy_and_nobody_special(running: Stack) -> None:
         assert "no-new-privileges:true" in host["SecurityOpt"]
     owners = {path.stat().st_uid for path in (running.folder / "state").rglob("*")}
     assert owners == {NOBODY}
+
+
+def test_front_end_is_well_while_a_server_hangs(running: Stack) -> None:
+    probe = running.engine.inspect("pkgserver-frontend-1")["Config"]["Healthcheck"]["Test"]
+    server = running.engine.inspect("pkgserver-pkgserver1-1")["State"]["Pid"]
+    os.kill(server, signal.SIGSTOP)
+    try:
+        running.compose("exec", "-T", "frontend", *probe[1:])
+    finally:
+        os.kill(server, signal.SIGCONT)
 
 
 def test_servers_are_more_patient_stopped_than_they_are(running: Stack) -> None:
@@ -102,17 +114,45 @@ def test_second_make_changes_nothing(running: Stack) -> None:
     assert running.engine.docker("ps", "--quiet", "--no-trunc") == before
 
 
+def containers(stack: Stack) -> list[str]:
+    ids: list[str] = [stack.engine.inspect(f"pkgserver-{service}-1")["Id"] for service in SERVICES]
+    return ids
+
+
+def was_healthy(stack: Stack, service: str) -> datetime:
+    """Return when it was seen to be healthy for the first time, lately."""
+    looks = stack.engine.inspect(f"pkgserver-{service}-1")["State"]["Health"]["Log"]
+    return min(datetime.fromisoformat(look["End"]) for look in looks if look["ExitCode"] == 0)
+
+
+def test_one_server_answers_while_the_other_is_made_anew(running: Stack) -> None:
+    before = containers(running)
+    with (running.folder / ".env").open("a") as file:
+        file.write("PKGSERVER_READ_STALL_SECONDS=59\n")
+    running.make("restart")
+    assert len({*before, *containers(running)}) == 6
+    second = running.engine.inspect("pkgserver-pkgserver2-1")["State"]["StartedAt"]
+    assert was_healthy(running, "pkgserver1") < datetime.fromisoformat(second)
+
+
 def test_status_config_and_reload_work(running: Stack) -> None:
     assert running.make("status").stdout.count("(healthy)") == 3
     assert FQDN in running.make("config").stdout
     running.make("nginx-reload")
 
 
+def test_monitoring_is_there_for_who_wants_it(running: Stack) -> None:
+    assert "grafana:" not in running.compose("config")
+    services = running.compose("--profile", "monitoring", "config", "--services").split()
+    assert sorted(services) == ["frontend", "grafana", "pkgserver1", "pkgserver2", "prometheus"]
+
+
 def test_nobody_says_anything_to_the_environment_but_env(running: Stack) -> None:
     variables = {**running.engine.variables, "PATH": os.environ["PATH"], "PKG_SERVER_FQDN": "other.example.invalid"}
+    variables["COMPOSE_PROJECT_NAME"] = "other"
     command = (str(running.folder / "compose/run"), "config")
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
-    assert "other.example.invalid" not in done.stdout
+    assert "other" not in done.stdout
 
 
 def test_hits_are_served_with_both_servers_stopped_and_counted_when_they_are_back(running: Stack) -> None:
@@ -208,7 +248,8 @@ def test_destroy_asks_first(running: Stack) -> None:
 
 
 def test_what_an_earlier_deployment_left_is_named_with_what_removes_it(tmp_path: Path) -> None:
-    left = [tmp_path / "etc" / name for name in ("cron.hourly/pkgserver", "logrotate.d/pkgserver")]
+    names = ("cron.d/pkgserver", "cron.hourly/pkgserver", "logrotate.d/pkgserver")
+    left = [tmp_path / "etc" / name for name in names]
     for file in left:
         file.parent.mkdir(parents=True)
         file.touch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,8 +82,74 @@ def test_inherited_cache_is_verified_before_nginx_gets_it(stack: Stack, shared: 
     assert "is verified first" not in stack.make().stdout
     stack.make("down")
     assert stack.engine.docker("ps", "--quiet") == ""
+    (stack.folder / "state/not-ours").touch()
     stack.make("destroy", stdin="yes\n")
-    assert not (stack.folder / "state").exists()
+    assert [path.name for path in (stack.folder / "state").iterdir()] == ["not-ours"]
+
+
+def test_store_of_another_user_is_told_with_what_helps(stack: Stack) -> None:
+    stack.write_env(PKG_SERVER_REGION="x", DISABLE_TLS="1")
+    folder = stack.folder / "state/store2/cache/artifact"
+    folder.mkdir(parents=True)
+    done = stack.make(check=False)
+    assert done.returncode == 2
+    assert "state/store2/cache belongs to another user than the containers'" in done.stderr
+    assert f"sudo chown -R {NOBODY}:{NOBODY} ./state/store2" in done.stderr
+    assert stack.engine.docker("ps", "--quiet") == ""
+
+
+def test_root_leaves_a_deployment_to_whose_it_is(stack: Stack) -> None:
+    stack.write_env(PKG_SERVER_REGION="x", DISABLE_TLS="1")
+    state = stack.folder / "state"
+    state.mkdir()
+    os.chown(state, 4242, 4343)
+    assert "user: 4242:4343" in stack.make("config").stdout
+    os.chown(state, 0, 0)
+    assert f"user: {NOBODY}:{NOBODY}" in stack.make("config").stdout
+
+
+def test_what_was_wrong_and_is_mended_starts_at_once(stack: Stack, shared: Shared) -> None:
+    certificates = stack.folder / "own"
+    stack.write_env(PKG_SERVER_FQDN=FQDN, STORAGE_SERVERS=shared.storage.url, TLS_CERTIFICATES_DIR="./own")
+    certificates.mkdir()
+    missing = stack.make(check=False)
+    assert "TLS_CERTIFICATES_DIR has no fullchain.pem and privkey.pem" in missing.stderr
+    assert stack.engine.docker("ps", "--quiet") == ""
+    key, certificate = make_certificate(certificates)
+    good, _ = certificate.read_bytes(), certificate.write_text("damaged")
+    refused = stack.make(check=False)
+    assert refused.returncode == 2
+    assert 'cannot load certificate "/certificates/fullchain.pem"' in refused.stderr
+    certificate.write_bytes(good)
+    stack.make()
+    answer = httpx.get(f"https://{stack.engine.address}/healthz", verify=False, trust_env=False)  # noqa: S501 # it answers
+    assert answer.status_code == 200
+    key.chmod(0o600)
+    unreadable = stack.make(check=False)
+    assert "that user 65532 can read" in unreadable.stderr
+
+
+def test_servers_believe_the_network_that_is_there(stack: Stack, shared: Shared) -> None:
+    labels = ("--label=com.docker.compose.project=pkgserver", "--label=com.docker.compose.network=inside")
+    stack.engine.docker("network", "create", "--internal", "--subnet", stack.engine.subnet, *labels, "pkgserver_inside")
+    subnet = stack.engine.subnet.replace(".0/24", ".128/25")
+    stack.write_env(PKG_SERVER_FQDN=FQDN, DISABLE_TLS="1", STORAGE_SERVERS=shared.storage.url, INSIDE_SUBNET=subnet)
+    stack.make()
+    assert stack.engine.inspect("pkgserver_inside")["IPAM"]["Config"][0]["Subnet"] == subnet
+
+
+@pytest.mark.parametrize("available", ["nothing", "no compose", "an old compose"])
+def test_what_the_host_lacks_is_told(stack: Stack, available: str) -> None:
+    stack.write_env(PKG_SERVER_REGION="x", DISABLE_TLS="1")
+    docker = stack.folder / "bin/docker"
+    docker.unlink()
+    if available != "nothing":
+        docker.write_text("#!/bin/sh\n" + ("exit 1" if available == "no compose" else "echo v2.19.1"))
+        docker.chmod(0o755)
+    for target in ("up", "status"):
+        done = stack.make(target, check=False)
+        here = "v2.19.1" if available == "an old compose" else "none"
+        assert done.stderr.splitlines()[0].endswith(f"compose 2.20 or newer is needed; here is {here}")
 
 
 @pytest.mark.parametrize("linked", [False, True], ids=["cache", "link"])
@@ -93,12 +160,22 @@ def test_cache_that_cannot_be_verified_is_not_served(stack: Stack, *, linked: bo
     folder.mkdir(parents=True)
     if linked:
         (store / "cache").symlink_to("elsewhere")
-    (folder / ("0" * 40)).write_bytes(b"another's")
-    (folder / ("0" * 40)).chmod(0o600)  # root's, whom the containers are not
+    (folder / ("0" * 40)).write_bytes(b"unreadable")
+    chown(stack.folder / "state", NOBODY)
+    (folder / ("0" * 40)).chmod(0)
     done = stack.make(check=False)
     assert done.returncode == 2
     assert "could not be verified: nothing is started" in done.stderr
     assert stack.engine.docker("ps", "--quiet") == ""
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    key, certificate = folder / "privkey.pem", folder / "fullchain.pem"
+    files = ("-keyout", key, "-out", certificate, "-subj", f"/CN={FQDN}")
+    command = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *files)
+    subprocess.run(command, check=True, capture_output=True)
+    key.chmod(0o644)
+    return key, certificate
 
 
 def chown(folder: Path, user: int) -> None:
