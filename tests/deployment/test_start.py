@@ -168,10 +168,14 @@ def test_what_the_host_lacks_is_told(stack: Stack, available: str) -> None:
         assert done.stderr.splitlines()[0].endswith(f"compose 2.20 or newer is needed; here is {here}")
 
 
-def test_cache_that_cannot_be_verified_is_not_served(stack: Stack) -> None:
+@pytest.mark.parametrize("linked", [False, True], ids=["cache", "link"])
+def test_cache_that_cannot_be_verified_is_not_served(stack: Stack, *, linked: bool) -> None:
     stack.write_env(PKG_SERVER_REGION="x", DISABLE_TLS="1")
-    folder = stack.folder / "state/store1/cache/artifact"
+    store = stack.folder / "state/store1"
+    folder = store / ("elsewhere" if linked else "cache") / "artifact"
     folder.mkdir(parents=True)
+    if linked:
+        (store / "cache").symlink_to("elsewhere")
     (folder / ("0" * 40)).write_bytes(b"unreadable")
     chown(stack.folder / "state", NOBODY)
     (folder / ("0" * 40)).chmod(0)

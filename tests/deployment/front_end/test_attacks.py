@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import httpx
 import pytest
-from tests.behaviours import Behaviour
+from tests.behaviours import Behaviour, good
 from tests.deployment.front_end.conftest import SAMPLE, address, front_before, secure_front, upstreams
 from tests.web.raw import connected
 from tests.web.site import until
@@ -28,7 +29,7 @@ QUOTES_OF_A_LINE = 12
 SECURE = {"PKG_SERVER_FQDN": "pkg.example.org", "TLS_CERTIFICATES_DIR": "own"}
 #: Beginnings of requests that whoever is behind could read in another way, and then find a second request.
 AMBIGUOUS = {
-    "two lengths": b"POST /meta HTTP/1.1\r\nHost: a.b\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "one length twice": b"POST /meta HTTP/1.1\r\nHost: a.b\r\nContent-Length: 0\r\nContent-Length: 40\r\n\r\n",
     "a signed length": b"POST /meta HTTP/1.1\r\nHost: a.b\r\nContent-Length: +0\r\n\r\n",
     "a coding after a space": b"POST /meta HTTP/1.1\r\nHost: a.b\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
@@ -123,6 +124,27 @@ async def test_what_breaks_off_is_not_completed_by_the_other_server(
                 with pytest.raises(httpx.RemoteProtocolError):
                     await client.get(f"{scheme}://127.0.0.1:{ours.ports[port]}{ARTIFACT}")
         assert len(first.seen + second.seen) == 2
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("length", ["true", None])
+async def test_wrong_bytes_of_a_storage_server_are_never_a_whole_answer(
+    stack: Stack, version: str, length: Literal["true"] | None
+) -> None:
+    wrong = b"\x1f\x8b" + b"x" * 300_000
+    for site in stack.sites:
+        site.upstream.script = {("GET", ARTIFACT): replace(good(wrong), declared_length=length)}
+    async with connected(stack.front_end.ports[8000]) as raw:
+        await raw.ask(ARTIFACT, "Connection: close", version=version)
+        head = await raw.head()
+        body = await raw.rest()
+    if head.status == 200:
+        announced = head.headers.get("content-length")
+        assert len(body) < int(announced) if announced else not body.endswith(b"\r\n0\r\n\r\n")
+    else:
+        assert head.status == 502
+        assert head.headers["cache-control"] == "no-store"
+    assert not [path for site in stack.sites for path in site.root.glob(f"cache{ARTIFACT}")]
 
 
 async def test_no_client_begins_a_line_of_a_log(stack: Stack) -> None:

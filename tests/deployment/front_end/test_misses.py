@@ -127,6 +127,17 @@ async def test_the_other_server_answers_for_one_that_hangs(tmp_path: Path) -> No
         assert hanging.seen
 
 
+async def test_nobody_waits_long_for_two_that_hang(tmp_path: Path) -> None:
+    soon = {"proxy_read_timeout 5s": "proxy_read_timeout 100ms"}
+    async with (
+        upstreams(lambda _: Behaviour(never_answer=True)) as (first, second),
+        front_before(tmp_path, address(first), address(second), places=soon) as (_, front),
+    ):
+        answer = await front.get("/registries.eager")
+        assert (answer.status_code, answer.text) == (502, "no package server answers\n")
+        assert len(first.seen) == len(second.seen) == 1
+
+
 async def test_what_needs_a_whole_tarball_first_has_more_time(tmp_path: Path) -> None:
     soon = {"proxy_read_timeout 5s": "proxy_read_timeout 10ms", "proxy_read_timeout 15s": "proxy_read_timeout 10ms"}
     async with (

@@ -117,3 +117,14 @@ async def test_a_tag_and_a_date_that_do_not_belong_together_are_another_matter_t
         for answer in (await all_answers(client, "GET", asked)).values()
     ]
     assert statuses == [200, 304]
+
+
+@pytest.mark.parametrize("condition", ["If-Match", "If-Unmodified-Since"])
+async def test_what_may_only_be_answered_unchanged_is_another_matter_to_nginx(stack: Stack, condition: str) -> None:
+    await stack.warm(ARTIFACT)
+    asked = {condition: '"other"' if condition == "If-Match" else "Sun, 06 Nov 1994 08:49:37 GMT"}
+    answers = [await client.get(ARTIFACT, headers=asked) for client in (stack.front, stack.bare)]
+    assert [(answer.status_code, "Cache-Control" in answer.headers) for answer in answers] == [
+        (412, False),
+        (200, True),
+    ]
