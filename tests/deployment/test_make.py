@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -70,12 +71,14 @@ def test_only_the_front_end_can_be_reached_from_outside(running: Stack) -> None:
 def test_front_end_is_healthy_while_both_servers_hang(running: Stack) -> None:
     name = "pkgserver-frontend-1"
     _, *command = running.engine.inspect(name)["Config"]["Healthcheck"]["Test"]
-    servers = [f"pkgserver-{server}-1" for server in SERVERS]
-    running.engine.docker("pause", *servers)
+    servers = [running.engine.inspect(f"pkgserver-{server}-1")["State"]["Pid"] for server in SERVERS]
+    for server in servers:
+        os.kill(server, signal.SIGSTOP)
     try:
         running.engine.docker("exec", name, *command)
     finally:
-        running.engine.docker("unpause", *servers)
+        for server in servers:
+            os.kill(server, signal.SIGCONT)
 
 
 def test_nobody_outside_is_asked_for_the_name_of_a_server(running: Stack) -> None:

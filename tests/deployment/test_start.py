@@ -196,4 +196,4 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
 
 def chown(folder: Path, user: int) -> None:
     for path in (folder, *folder.rglob("*")):
-        os.chown(path, user, user)
+        os.chown(path, user, user, follow_symlinks=False)
