@@ -21,6 +21,7 @@ def require(part: str, *, available: bool, how_to_get: str) -> None:
     pytest.skip(message)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a module together when others run beside them, and all those that share an engine."""
     for item in items:
