@@ -36,7 +36,7 @@ UV_COMPILE = build/lock/bin/uv pip compile --quiet --upgrade --python-version 3.
 BUILD_REQUIRES = $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")'
 
 # One process for each processor; modules stay whole (tests/conftest.py).
-PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto
 
 # Rules of flake8-async that do not fit: 114 wants every startable function listed; 122 is for Trio before 0.27; 124: an
 # async function without an await is one that a protocol awaits; 127: httpx is our given client; 128 does not see that

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
 
 
 def require(part: str, *, available: bool, how_to_get: str) -> None:
@@ -21,9 +26,12 @@ def require(part: str, *, available: bool, how_to_get: str) -> None:
     pytest.skip(message)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a module together when others run beside them, and all those that share an engine."""
-    for item in items:
-        shared = "engine" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("engine" if shared else item.nodeid.partition("::")[0]))
+class ByModule(LoadFileScheduling):  # type: ignore[misc] # xdist ships no types
+    """The tests of a module run one after the other, by one process, and so do all that start containers."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "containers" if nodeid.startswith("tests/deployment/test_") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule:
+    return ByModule(config, log)
