@@ -6,10 +6,10 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from pkgserver_trio.disk import Disk
+from pkgserver_trio.disk import Disk, warn_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pkgserver_trio.disk import FileStat
@@ -52,6 +52,10 @@ class ScriptedDisk(Disk):
     def read_if_cached(self, fd: int, size: int, offset: int) -> bytes | None:
         """As if nothing were in the page cache: all reads are one kind."""
         return None
+
+    def files(self, folder: Path, unlisted: Callable[[OSError], None] = warn_of) -> Iterator[tuple[str, FileStat]]:
+        self._meet("files")
+        return super().files(folder, unlisted)
 
     def unlink(self, path: Path) -> None:
         self._meet("unlink")

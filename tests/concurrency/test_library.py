@@ -258,3 +258,17 @@ async def test_the_keeper_outlives_a_failing_disk(tmp_path: Path, autojump_clock
         await trio.sleep(600)
         assert disk.calls.count("free_bytes") >= 9
         nursery.cancel_scope.cancel()
+
+
+async def test_the_keeper_indexes_the_cache_once_the_disk_lets_it(tmp_path: Path, autojump_clock: MockClock) -> None:
+    inherit(tmp_path, WANTED, WANTED.body)
+    disk = ScriptedDisk()
+    disk.failures["files"] = errno.EIO
+    async with open_loft(tmp_path, {}, LoftPlan(disk=disk)) as loft, trio.open_nursery() as nursery:
+        nursery.start_soon(keep, loft.library)
+        await trio.sleep(1)
+        assert len(loft.store.index) == 0
+        del disk.failures["files"]
+        await trio.sleep(60)
+        assert len(loft.store.index) == 1
+        nursery.cancel_scope.cancel()
