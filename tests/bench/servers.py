@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tests.integration.nginx import LOG_FORMAT, documented
 from tests.integration.zipapp import PYZ
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    log_format pkgserver_hits '$msec $status $body_bytes_sent $request_method $uri';
+    {log_format}
     log_format storage '$request_method $uri';
     access_log off;
     sendfile on;
@@ -78,11 +79,6 @@ class Ours:
         status = Path("/proc", str(self.pid), "status").read_text()
         return int(status.partition(f"{field}:")[2].split()[0]) / 1024
 
-    def cpu_seconds(self) -> float:
-        """Return how much processor time it has taken."""
-        fields = Path("/proc", str(self.pid), "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
 
 @contextmanager
 def running_nginx(folder: Path, root: Path) -> Iterator[Nginx]:
@@ -90,7 +86,8 @@ def running_nginx(folder: Path, root: Path) -> Iterator[Nginx]:
     folder.mkdir()
     plain, logged, storage = _free_ports(3)
     ports = {"plain": plain, "logged": logged, "storage": storage}
-    text = _CONFIGURATION.format(folder=folder, root=root, user=getpass.getuser(), **ports)
+    log_format = documented(LOG_FORMAT)
+    text = _CONFIGURATION.format(folder=folder, root=root, user=getpass.getuser(), log_format=log_format, **ports)
     (folder / "nginx.conf").write_text(text)
     with subprocess.Popen(["nginx", "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]) as process:
         try:

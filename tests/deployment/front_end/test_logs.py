@@ -13,6 +13,7 @@ import pytest
 import trio
 from tests.deployment.front_end.conftest import SAMPLE, address, front_before, stack_of, upstreams
 from tests.deployment.front_end.running import CONFIGURATION
+from tests.integration.nginx import LOG_FORMAT, documented
 from tests.web.site import until
 
 from pkgserver_trio.hit_log import parse_hits
@@ -27,7 +28,6 @@ pytestmark = pytest.mark.integration
 
 ARTIFACT, PACKAGE = SAMPLE.artifact.path, SAMPLE.packages[0].path
 ACCESS_LOG = "access_pkg.example.org.log"
-OPERATING = CONFIGURATION.parents[1] / "docs" / "operating.md"
 #: The fields of the original, each in its place.
 LINE = re.compile(
     r'127\.0\.0\.1 \[[^\]]+\] "GET (?P<path>\S+) HTTP/1\.1" (?P<status>\d{3}) (?P<bytes>\d+) "agent" \d+\.\d{3} '
@@ -49,9 +49,7 @@ def rotate(folder: Path, pid_file: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_format_of_hits_is_the_documented_one() -> None:
-    documented = re.search(r"^log_format pkgserver_hits .*;$", OPERATING.read_text("utf-8"), re.MULTILINE)
-    assert documented is not None
-    assert f"    {documented[0]}\n" in (CONFIGURATION / "nginx.conf").read_text("utf-8")
+    assert f"    {documented(LOG_FORMAT)}\n" in (CONFIGURATION / "nginx.conf").read_text("utf-8")
 
 
 async def test_a_hit_is_in_the_log_of_its_store(stack: Stack) -> None:
