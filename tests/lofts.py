@@ -18,6 +18,7 @@ from pkgserver_trio.errors import BrokenOffError
 from pkgserver_trio.hashing import Hashing
 from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.library import Library
+from pkgserver_trio.mtimes import Mtimes
 from pkgserver_trio.origin_check import Origins
 from pkgserver_trio.publication import Following
 from pkgserver_trio.registries import Registries
@@ -171,6 +172,7 @@ async def open_loft(
                 servers,
                 store,
                 hashing,
+                Mtimes(root / ".last-mtime", Disk(), lambda: plan.wall_ns() / 1e9),
                 max_downloads=plan.max_downloads,
                 negative_seconds=10,
                 admission=plan.admission,

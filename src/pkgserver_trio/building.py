@@ -9,7 +9,7 @@ from pkgserver_trio.disk import Disk
 from pkgserver_trio.downloads import Downloads
 from pkgserver_trio.hashing import Hashing
 from pkgserver_trio.library import Library
-from pkgserver_trio.opening import open_ledger
+from pkgserver_trio.opening import open_ledger, open_mtimes
 from pkgserver_trio.publication import Following
 from pkgserver_trio.registries import Registries
 from pkgserver_trio.statistics import Statistics
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def build_library(
     settings: Settings, servers: tuple[StorageServer, ...], verified: Verified, nursery: trio.Nursery
 ) -> Library:
-    """Return the library; `nursery` gets its flights."""
+    """Return the library; `nursery` gets its flights. Raises StartError."""
     store = Store(
         Path(settings.storage_root),
         Disk(),
@@ -46,6 +46,7 @@ def build_library(
         servers,
         store,
         hashing,
+        open_mtimes(Path(settings.storage_root) / ".last-mtime"),
         max_downloads=settings.max_downloads,
         negative_seconds=settings.negative_seconds,
     )

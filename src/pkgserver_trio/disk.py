@@ -115,6 +115,14 @@ class Disk:
         finally:
             os.close(fd)
 
+    def overwrite(self, path: Path, piece: bytes) -> None:
+        """Write `piece` over the start of a file, made if need be: all of it, whenever the process is killed."""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self.write(fd, piece, 0)
+        finally:
+            os.close(fd)
+
     def fsync(self, fd: int) -> None:
         """Make an open file's content durable."""
         os.fsync(fd)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,14 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pkgserver_trio.hashing import Hashing
+    from pkgserver_trio.mtimes import Mtimes
     from pkgserver_trio.resource import Resource
     from pkgserver_trio.store import Store
     from pkgserver_trio.upstream import Head, StorageServer
 
     _Refusals = Refusals[Resource, ResourceUnavailableError]
 
-#: Of how many downloads the time is remembered. It matters for a second: until the clock gives another one.
-_MAX_MTIMES = 10_000
 #: How long a failed resource is left alone before it is asked for again. Clients try again after a second.
 _PAUSE_SECONDS = 0.5
 
@@ -44,6 +42,7 @@ class Downloads:
         servers: Sequence[StorageServer],
         store: Store,
         hashing: Hashing,
+        mtimes: Mtimes,
         *,
         max_downloads: int,
         negative_seconds: float,
@@ -58,8 +57,7 @@ class Downloads:
         self._admission = admission or Admission()
         self._negative_seconds = negative_seconds
         self._turns = Turns(max_downloads, max(max_downloads // 2, 1))
-        self._mtimes: dict[Resource, int] = {}  # the last of each
-        self._first_mtime = int(time.time()) + 1
+        self._mtimes = mtimes
         self.forget_refusals()
         self._log = structlog.get_logger()
 
@@ -81,7 +79,7 @@ class Downloads:
 
     def _launch(self, resource: Resource, peer: str) -> Flight:
         self._admit(resource, peer)
-        return Flight(resource, self._fresh_mtime(resource), partial(self._download, self._refusals), peer)
+        return Flight(resource, self._mtimes.fresh(resource), partial(self._download, self._refusals), peer)
 
     async def probe(self, resource: Resource, peer: str = "") -> Head:
         """Ask the storage servers for a resource without downloading it. Raises ResourceUnavailableError."""
@@ -157,16 +155,5 @@ class Downloads:
             await reservation.commit(flight.mtime_seconds)
         return server
 
-    def _fresh_mtime(self, resource: Resource) -> int:
-        """Return a time that no earlier file of the resource had, nor one that an earlier process gave.
-
-        Two downloads within one second may differ in bytes, and must not have the same validators (RFC 9110, 8.8.1).
-        """
-        fresh = max(int(time.time()), self._first_mtime, self._mtimes.pop(resource, 0) + 1)
-        self._mtimes[resource] = fresh
-        if len(self._mtimes) > _MAX_MTIMES:
-            del self._mtimes[next(iter(self._mtimes))]
-        return fresh
-
     def _renew_mtime(self, flight: Flight) -> None:
-        flight.mtime_seconds = self._fresh_mtime(flight.resource)
+        flight.mtime_seconds = self._mtimes.fresh(flight.resource)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pkgserver_trio.disk import Disk
 from pkgserver_trio.hit_file import NoHitLogError, check_hit_log
 from pkgserver_trio.ledger import Ledger
+from pkgserver_trio.mtimes import Mtimes
 from pkgserver_trio.verified import Verified
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ def open_ledger(path: Path) -> Ledger:
     """Open the memory of which registry was published when. Raises StartError."""
     try:
         return Ledger(path, Disk())
+    except OSError as error:
+        raise StartError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def open_mtimes(path: Path) -> Mtimes:
+    """Open the memory of the modification times that downloads were given. Raises StartError."""
+    try:
+        return Mtimes(path, Disk())
     except OSError as error:
         raise StartError(f"{path} cannot be read: {error.strerror}") from error
 

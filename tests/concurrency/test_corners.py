@@ -15,7 +15,6 @@ from tests.lofts import LoftPlan, open_loft, read_on, tarball
 from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
-from pkgserver_trio import downloads
 from pkgserver_trio.errors import ShuttingDownError, UpstreamFailedError
 from pkgserver_trio.flight import FlightReader
 from pkgserver_trio.hashing import Hashing
@@ -42,17 +41,6 @@ def test_the_longest_remembered_refusals_make_room() -> None:
     for number in range(MAX_REFUSALS + 2):
         refusals.add(number, ValueError(), 10)
     assert [refusals.recall(number, 0) is None for number in (0, 1, 2)] == [True, True, False]
-
-
-async def test_the_longest_remembered_times_make_room(
-    tmp_path: Path, no_threads: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(downloads, "_MAX_MTIMES", 2)
-    wanted = [tarball(f"wanted {number}") for number in range(3)]
-    async with open_loft(tmp_path, {"one.invalid": FakeTransport({one.path: one.body for one in wanted})}) as loft:
-        for one in wanted:
-            await loft.library.hold(one.resource)
-        assert list(loft.downloads._mtimes) == [one.resource for one in wanted[1:]]
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -170,13 +170,9 @@ async def test_what_was_asked_before_a_publication_is_not_missing_after_it(
         assert (await loft.get(WANTED.resource)).body == BODY
 
 
-async def test_two_copies_one_right_after_the_other_have_different_times(
-    tmp_path: Path, no_threads: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pkgserver_trio.downloads.time.time", lambda: 1e9)
-    async with open_loft(
-        tmp_path, {"one.invalid": FakeTransport({WANTED.path: BODY})}, LoftPlan(max_cache=HALF)
-    ) as loft:
+async def test_two_copies_one_right_after_the_other_have_different_times(tmp_path: Path, no_threads: None) -> None:
+    host = FakeTransport({WANTED.path: BODY})
+    async with open_loft(tmp_path, {"one.invalid": host}, LoftPlan(max_cache=HALF, wall_ns=lambda: 10**18)) as loft:
         times = []
         for _ in range(3):  # each is dropped at its end
             source = await loft.library.obtain(WANTED.resource)
