@@ -52,7 +52,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
 def test_no_command_starts_the_server(served: list[Settings]) -> None:
     assert run([]) == 0
-    assert [settings.listen_port for settings in served] == [8000]
+    assert [settings.listen.port for settings in served] == [8000]
 
 
 @pytest.mark.parametrize("code", [0, 1, 143])

@@ -79,7 +79,7 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_listen_address_has_a_host_and_a_port() -> None:
     settings = Settings.from_mapping({"JULIA_PKG_SERVER": "[::1]:0"})
-    assert (settings.listen_host, settings.listen_port) == ("::1", 0)
+    assert settings.listen == ("::1", 0)
 
 
 def test_derived_defaults_follow_what_they_derive_from() -> None:

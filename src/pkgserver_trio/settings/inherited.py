@@ -79,13 +79,3 @@ class InheritedSettings:
             "SHA-256 of the password for `/admin`; none disables it.",
         ),
     ] = field(repr=False)
-
-    @property
-    def listen_host(self) -> str:
-        """The host name or address to listen on, IPv6 without brackets."""
-        return self.listen.host
-
-    @property
-    def listen_port(self) -> int:
-        """The TCP port to listen on; 0 lets the system choose one."""
-        return self.listen.port
