@@ -9,16 +9,19 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 
 from pkgserver_trio import __version__
 from pkgserver_trio.configuration import Resolved, load
 from pkgserver_trio.settings import SettingsError, all_settings
+from pkgserver_trio.settings.grammar import LISTEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from pkgserver_trio.settings import ListenAddress
 
 #: 128 + SIGINT, as shells count.
 INTERRUPTED: Final = 130
@@ -131,15 +134,26 @@ def verify(resolve: Callable[[], Resolved], *, repair: bool) -> int:
 
 
 @pkgserver.command()
+@click.argument("address", required=False, metavar="[HOST:PORT]")
 @click.pass_obj
-def healthcheck(resolve: Callable[[], Resolved]) -> int:
-    """Tell whether the server at the configured address lives.
+def healthcheck(resolve: Callable[[], Resolved], address: str | None) -> int:
+    """Tell whether the server at the configured address lives, or the one at HOST:PORT.
 
-    For a container's health check: exit code 0 when it answers within two seconds, else 1.
+    For a container's health check: exit code 0 when it answers within two seconds, or only starts or ends, else 1.
     """
     from pkgserver_trio.healthcheck import healthcheck as check  # noqa: PLC0415 - rule 2
 
-    return check(resolve().settings.listen)
+    if address is not None:
+        return check(_address(address))
+    settings = resolve().settings
+    return check(settings.listen, Path(settings.storage_root))
+
+
+def _address(text: str) -> ListenAddress:
+    try:
+        return cast("ListenAddress", LISTEN.parse(text))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not {LISTEN.expected}", param_hint="HOST:PORT") from None
 
 
 def _serve(resolved: Resolved) -> int:

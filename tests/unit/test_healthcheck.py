@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import socket
 import subprocess
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pkgserver_trio import healthcheck as module
+from pkgserver_trio.cli import run
 from pkgserver_trio.healthcheck import healthcheck
 from pkgserver_trio.settings import ListenAddress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 HEAVY = {"asyncio", "email", "httpx", "quart", "ssl", "trio"}
 
@@ -81,6 +84,35 @@ def test_nobody_there_is_unhealthy(capsys: pytest.CaptureFixture[str]) -> None:
         port = listener.getsockname()[1]
     assert healthcheck(ListenAddress("127.0.0.1", port)) == 1
     assert capsys.readouterr().out.endswith(": Connection refused\n")
+
+
+def test_server_that_starts_or_ends_is_healthy_while_it_owns_its_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    address = ListenAddress("127.0.0.1", port)
+    assert healthcheck(address, tmp_path) == 1  # there is no store
+    with (tmp_path / ".lock").open("w") as lock:
+        assert healthcheck(address, tmp_path) == 1  # it was killed
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert healthcheck(address, tmp_path) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told.endswith("/healthz: Connection refused, but it owns its store: it starts, or it ends")
+
+
+def test_server_that_owns_its_store_and_hangs_is_unhealthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.05)
+    with (tmp_path / ".lock").open("w") as lock, answering(stay=True) as port:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert healthcheck(ListenAddress("127.0.0.1", port), tmp_path) == 1
+
+
+def test_another_server_can_be_asked_by_its_address(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(b"HTTP/1.1 200 \r\n\r\n") as port:
+        assert run(["healthcheck", f"127.0.0.1:{port}"]) == 0
+    assert run(["healthcheck", "nowhere"]) == 2
+    assert "'nowhere' is not host:port" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("pieces", [[], [b"HTTP/1.1"]])
