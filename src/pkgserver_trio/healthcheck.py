@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from pkgserver_trio.lock_sign import is_draining
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pkgserver_trio.settings import ListenAddress
 
 #: How long the server may take, from the connection to the first line of its answer.
@@ -26,13 +30,19 @@ class UnhealthyError(Exception):
     """No server answers `/healthz` as a living one does; the text says what happened instead."""
 
 
-def healthcheck(address: ListenAddress) -> int:
-    """Ask the server that listens on `address`; print one line and return 0 when it lives, else 1."""
+def healthcheck(address: ListenAddress, lock: Path | None = None) -> int:
+    """Ask the server that listens on `address`; print one line and return 0 when it lives, else 1.
+
+    `lock` is the lock file of its store, if that is known: a server that ends in order accepts nobody, and is not ill.
+    """
     host = _LOOPBACK.get(address.host, address.host)
     url = f"http://{f'[{host}]' if ':' in host else host}:{address.port}/healthz"
     try:
         _ask(host, address.port)
     except UnhealthyError as error:
+        if lock is not None and is_draining(lock):
+            click.echo(f"healthy: {url}: it ends, and finishes what it has begun")
+            return 0
         click.echo(f"unhealthy: {url}: {error}")
         return 1
     click.echo(f"healthy: {url}")

@@ -1,21 +1,26 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pkgserver_trio import healthcheck as module
+from pkgserver_trio.cli import run
 from pkgserver_trio.healthcheck import healthcheck
+from pkgserver_trio.lock_sign import latest_end, sign_of
 from pkgserver_trio.settings import ListenAddress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 HEAVY = {"asyncio", "email", "httpx", "quart", "ssl", "trio"}
 
@@ -81,6 +86,28 @@ def test_nobody_there_is_unhealthy(capsys: pytest.CaptureFixture[str]) -> None:
         port = listener.getsockname()[1]
     assert healthcheck(ListenAddress("127.0.0.1", port)) == 1
     assert capsys.readouterr().out.endswith(": Connection refused\n")
+
+
+def test_server_that_ends_in_order_accepts_nobody_and_is_not_ill(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text(sign_of(datetime.now(UTC), latest_end(datetime.now(UTC), 20)), "utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = ListenAddress("127.0.0.1", listener.getsockname()[1])
+    with lock.open() as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        assert healthcheck(address, lock) == 0
+    assert capsys.readouterr().out.endswith(": it ends, and finishes what it has begun\n")
+    assert healthcheck(address, lock) == 1
+
+
+def test_another_server_can_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(b"HTTP/1.1 200 \r\n\r\n") as port:
+        assert run(["healthcheck", f"localhost:{port}"]) == 0
+    assert run(["healthcheck", f"localhost:{port}"]) == 1
+    assert run(["healthcheck", "localhost"]) == 2
+    assert "HOST:PORT: 'localhost': expected host:port" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("pieces", [[], [b"HTTP/1.1"]])
