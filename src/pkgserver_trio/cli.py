@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 
@@ -153,7 +153,7 @@ def healthcheck(resolve: Callable[[], Resolved], *, address: str | None) -> int:
 
 def _parsed_address(text: str) -> ListenAddress:
     try:
-        return LISTEN.parse(text)
+        return cast("ListenAddress", LISTEN.parse(text))
     except ValueError:
         raise click.BadParameter(f"{text!r}: expected {LISTEN.expected}", param_hint="HOST:PORT") from None
 
