@@ -54,7 +54,7 @@ def lay_out(folder: Path, client: str, port: int) -> Path:
     """Write the configuration of the proxy for `client` below `folder`; return its main file."""
     (folder / "tmp").mkdir()
     (folder / "run").mkdir()
-    for source, name in (("nginx.conf", "nginx.conf"), ("pass.inc", "pass.inc"), (f"{client}.conf", "client.conf")):
+    for source, name in (("nginx.conf", "nginx.conf"), ("pass.inc", "pass.inc"), (f"{client}.conf", "tmp/client.conf")):
         text = (CONFIGURATION / source).read_text("utf-8")
         text = text.replace("/tmp/", f"{folder}/tmp/")  # noqa: S108 # the container's, which is replaced
         text = text.replace("/var/run/docker.sock", f"{folder}/engine.sock")
