@@ -47,13 +47,13 @@ NOT_ASYNC := ASYNC114,ASYNC122,ASYNC124,ASYNC127,ASYNC128,ASYNC9
 SHOWN_BY_RUNNING := */web/*,*/demo/*,*/__main__.py,*/cli.py,*/main.py,*/building.py,*/process.py,*/verify.py
 
 .DELETE_ON_ERROR:
-.PHONY: up down restart logs pull build status config nginx-reload destroy
+.PHONY: up down restart logs pull build status config nginx-reload trigger-update stop-update destroy
 .PHONY: help demo run test fuzz soak bench check format-check lint lint-deployment types layers coverage pyz format lock
 .PHONY: clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
-		printf '  make %-12s %s\n' "$$name" "$$text"; done
+		printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 up: ## Start the deployment that .env describes, or change it to what .env says now
 	@compose/run --with compose/up
@@ -84,6 +84,12 @@ config: ## Show what compose makes of .env
 nginx-reload: ## Let nginx read its certificates and configuration again
 	@compose/run exec -T frontend nginx -t -q
 	@compose/run exec -T frontend nginx -s reload
+
+trigger-update: ## Replace the servers by a newer image, if there is one, now
+	@compose/run --with compose/update trigger
+
+stop-update: ## Let the servers be as they are, until `make up`
+	@compose/run --with compose/update stop
 
 destroy: ## Stop the deployment and remove all that it has stored (asks first)
 	@compose/run --with compose/destroy

@@ -15,6 +15,7 @@ import click
 
 from pkgserver_trio import __version__
 from pkgserver_trio.configuration import Resolved, load
+from pkgserver_trio.lock_sign import LOCK_NAME
 from pkgserver_trio.settings import SettingsError, all_settings
 from pkgserver_trio.settings.grammar import LISTEN
 
@@ -134,26 +135,27 @@ def verify(resolve: Callable[[], Resolved], *, repair: bool) -> int:
 
 
 @pkgserver.command()
-@click.argument("address", required=False, metavar="[HOST:PORT]")
+@click.argument("address", metavar="[HOST:PORT]", required=False)
 @click.pass_obj
-def healthcheck(resolve: Callable[[], Resolved], address: str | None) -> int:
+def healthcheck(resolve: Callable[[], Resolved], *, address: str | None) -> int:
     """Tell whether the server at the configured address lives, or the one at HOST:PORT.
 
-    For a container's health check: exit code 0 when it answers within two seconds, or only starts or ends, else 1.
+    For a container's health check: exit code 0 when it answers within two seconds, else 1. Ours may also have been told
+    to end: until its time for that is over, 0.
     """
     from pkgserver_trio.healthcheck import healthcheck as check  # noqa: PLC0415 - rule 2
 
     if address is not None:
-        return check(_address(address))
+        return check(_parsed_address(address))
     settings = resolve().settings
-    return check(settings.listen, Path(settings.storage_root))
+    return check(settings.listen, Path(settings.storage_root, LOCK_NAME))
 
 
-def _address(text: str) -> ListenAddress:
+def _parsed_address(text: str) -> ListenAddress:
     try:
         return cast("ListenAddress", LISTEN.parse(text))
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not {LISTEN.expected}", param_hint="HOST:PORT") from None
+        raise click.BadParameter(f"{text!r}: expected {LISTEN.expected}", param_hint="HOST:PORT") from None
 
 
 def _serve(resolved: Resolved) -> int:

@@ -1,19 +1,17 @@
-"""The `healthcheck` command: whether a server lives.
+"""The `healthcheck` command: whether the server at the configured address lives.
 
-1. It runs every few seconds beside the server, so it imports next to nothing and never takes long.
-2. A server that does not listen while somebody owns its store is on its way up or down: who started it anew now would
-   cut off the downloads for which it waits. Once it has begun to end, nothing but the patience of whoever stops it is
-   needed: a health check is not.
+It runs every few seconds beside the server, so it imports next to nothing and never takes long.
 """
 
 from __future__ import annotations
 
-import fcntl
 import socket
 import time
 from typing import TYPE_CHECKING, Final
 
 import click
+
+from pkgserver_trio.lock_sign import is_draining
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,22 +30,18 @@ class UnhealthyError(Exception):
     """No server answers `/healthz` as a living one does; the text says what happened instead."""
 
 
-class NotListeningError(UnhealthyError):
-    """Nobody listens."""
-
-
-def healthcheck(address: ListenAddress, root: Path | None = None) -> int:
+def healthcheck(address: ListenAddress, lock: Path | None = None) -> int:
     """Ask the server that listens on `address`; print one line and return 0 when it lives, else 1.
 
-    `root` is the storage root of that server, where it can be looked at (rule 2).
+    `lock` is the lock file of its store, if that is known: a server that ends in order accepts nobody, and is not ill.
     """
     host = _LOOPBACK.get(address.host, address.host)
     url = f"http://{f'[{host}]' if ':' in host else host}:{address.port}/healthz"
     try:
         _ask(host, address.port)
     except UnhealthyError as error:
-        if isinstance(error, NotListeningError) and root is not None and _is_owned(root):
-            click.echo(f"healthy: {url}: {error}, but it owns its store: it starts, or it ends")
+        if lock is not None and is_draining(lock):
+            click.echo(f"healthy: {url}: it ends, and finishes what it has begun")
             return 0
         click.echo(f"unhealthy: {url}: {error}")
         return 1
@@ -64,8 +58,6 @@ def _ask(host: str, port: int) -> None:
             answer = _read_start(connection, deadline)
     except TimeoutError:
         raise UnhealthyError(f"no answer within {PATIENCE_SECONDS:g} seconds") from None
-    except ConnectionRefusedError as error:
-        raise NotListeningError(error.strerror) from error
     except OSError as error:
         raise UnhealthyError(error.strerror or str(error)) from error
     if not answer.startswith(_HEALTHY):
@@ -83,15 +75,3 @@ def _read_start(connection: socket.socket, deadline: float) -> bytes:
             break
         answer += piece
     return answer
-
-
-def _is_owned(root: Path) -> bool:
-    """Tell whether a process owns the store (`store_lock`). Who would take it meanwhile tries again a moment later."""
-    try:
-        with (root / ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -115,7 +115,7 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
             services.start_soon(running.registries.run)
             services.start_soon(_watch, parts, running.registries)
             services.start_soon(running.verifying.run)
-            services.start_soon(_drain, stopping, library, parts.hub)
+            services.start_soon(_drain, stopping, library, parts)
             structlog.get_logger().info("serving", url=running.url, version=__version__, inflate=INFLATE_LIBRARY)
             task_status.started(running)
             graceful_seconds = parts.settings.graceful_seconds
@@ -143,10 +143,11 @@ async def _watch(parts: _Parts, registries: Registries) -> None:
     await watch(registries.turns, patience_seconds=patience, last_resort=parts.last_resort)
 
 
-async def _drain(stopping: trio.Event, library: Library, hub: LogHub) -> None:
+async def _drain(stopping: trio.Event, library: Library, parts: _Parts) -> None:
     await stopping.wait()
+    parts.ownership.announce_end(parts.settings.graceful_seconds + parts.settings.drain_seconds)
     library.downloads.drain()
-    await hub.close()
+    await parts.hub.close()
 
 
 @asynccontextmanager

@@ -10,13 +10,14 @@ import contextlib
 import errno
 import fcntl
 import os
-import socket
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
+
+from pkgserver_trio.lock_sign import LOCK_NAME, latest_end, sign_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,6 +39,15 @@ class Ownership:
     def __init__(self, path: Path, fd: int) -> None:
         self.fd = fd
         self._path = path
+        self._started = datetime.now(UTC)
+
+    def sign(self) -> None:
+        """Say in the file whose it is."""
+        _write(self.fd, sign_of(self._started))
+
+    def announce_end(self, seconds: float) -> None:
+        """Say in the file that its owner was told to end, and has `seconds` for it."""
+        _write(self.fd, sign_of(self._started, latest_end(datetime.now(UTC), seconds)))
 
     async def keep(self) -> None:
         """Take the lock again whenever it went with the storage root, for ever.
@@ -60,9 +70,9 @@ class Ownership:
         except (OSError, StoreLockedError):
             os.close(fd)
             raise
-        _sign(fd)
         os.close(self.fd)
         self.fd = fd
+        self.sign()
         structlog.get_logger().warning("the lock of the store was gone: it is taken again")
 
     def _is_lost(self) -> bool:
@@ -78,14 +88,14 @@ async def owned(root: Path, *, wait_seconds: float = 10) -> AsyncIterator[Owners
 
     Raises StoreLockedError after `wait_seconds`, naming the owner's host, pid and start time.
     """
-    path = root / ".lock"
+    path = root / LOCK_NAME
     try:
         ownership = Ownership(path, _open(path))
     except OSError as error:
         raise StoreLockedError(f"the store {root} cannot be owned: {path}: {error.strerror}") from error
     try:
         await _lock(ownership.fd, path, wait_seconds)
-        _sign(ownership.fd)
+        ownership.sign()
         yield ownership
     finally:
         os.close(ownership.fd)
@@ -125,8 +135,7 @@ def _try_lock(fd: int, path: Path) -> bool:
     return True
 
 
-def _sign(fd: int) -> None:
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+def _write(fd: int, sign: str) -> None:
     with contextlib.suppress(OSError):  # a full disk can still serve what is on it
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"host {socket.gethostname()}, pid {os.getpid()}, started {started}\n".encode(), 0)
+        os.pwrite(fd, sign.encode(), 0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from pkgserver_trio.lock_sign import is_draining
 from pkgserver_trio.store_lock import StoreLockedError, owned
 
 if TYPE_CHECKING:
@@ -63,6 +64,17 @@ async def test_the_signature_of_an_earlier_owner_is_replaced(tmp_path: Path) -> 
     (tmp_path / ".lock").write_text("x" * 500)
     async with owned(tmp_path):
         assert (tmp_path / ".lock").read_text().startswith(f"host {socket.gethostname()}, pid {os.getpid()}, started ")
+
+
+async def test_an_owner_that_was_told_to_end_says_until_when(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    async with owned(tmp_path) as ownership:
+        before = lock.read_text()
+        assert not is_draining(lock)
+        ownership.announce_end(20)
+        assert is_draining(lock)
+        assert lock.read_text().startswith(before.rstrip())
+    assert not is_draining(lock)
 
 
 async def test_a_file_system_without_locks_is_a_clear_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

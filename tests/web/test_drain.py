@@ -8,6 +8,8 @@ import pytest
 from tests.web.raw import connected
 from tests.web.site import PATIENCE_SECONDS, until
 
+from pkgserver_trio.lock_sign import LOCK_NAME, is_draining
+
 if TYPE_CHECKING:
     from tests.web.raw import RawClient
     from tests.web.site import Serve, Site
@@ -71,3 +73,17 @@ async def test_a_request_that_does_not_become_whole_holds_no_stop(serve: Serve) 
         await begin(site, raw, "/")
         await site.stop()
         assert await raw.rest() == b""
+
+
+async def test_health_check_can_tell_that_it_drains(serve: Serve, sample: Sample) -> None:
+    site = await serve(files=sample.files, PKGSERVER_GRACEFUL_SECONDS=AMPLE)
+    lock = site.root / LOCK_NAME
+    async with connected(site.port) as raw:
+        rest = await begin(site, raw, "/healthz")
+        assert not is_draining(lock)
+        await stop(site)
+        assert is_draining(lock)
+        await raw.stream.send_all(rest)
+        assert (await raw.head()).status == 200
+    await site.stop()
+    assert not is_draining(lock)

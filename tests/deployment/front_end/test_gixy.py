@@ -1,4 +1,4 @@
-"""gixy finds nothing in any variant of the configuration, but what is meant."""
+"""gixy finds nothing in any variant of the configuration, nor in the socket proxies', but what is meant."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.conftest import require
+from tests.deployment import socket_proxy
 from tests.deployment.front_end.running import PORTS, lay_out
 
 if TYPE_CHECKING:
@@ -50,3 +51,9 @@ def test_what_gixy_may_not_find_is_there(tmp_path: Path, meant: str) -> None:
     main = lay_out(tmp_path, NAMED, {}, {port: port for port in PORTS})
     found = run_gixy(main, *(MEANT - {meant}))
     assert f"[{meant}]" in found.stdout
+
+
+@pytest.mark.parametrize("client", socket_proxy.CLIENTS)
+def test_gixy_finds_nothing_in_a_socket_proxy(tmp_path: Path, client: str) -> None:
+    found = run_gixy(socket_proxy.lay_out(tmp_path, client, 2375))
+    assert (found.returncode, "Problem" in found.stdout) == (0, False), found.stdout
