@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,30 @@ class Engine:
     def load(self, stand_in: str) -> None:
         """Have an image of `tests/stand-ins/`."""
         self.run(ENGINE, "load", self.folder, stand_in)
+
+    def wait_for_log(self, container: str, wanted: str, *, patience_seconds: float) -> str:
+        """Return what a container has written up to a line that has `wanted` in it."""
+        command = ("docker", "logs", "--follow", container)
+        pipe, merged = subprocess.PIPE, subprocess.STDOUT
+        written = ""
+        with subprocess.Popen(
+            command, env={**os.environ, **self.variables}, stdout=pipe, stderr=merged, text=True
+        ) as logs:
+            timer = threading.Timer(patience_seconds, logs.terminate)
+            timer.start()
+            for line in logs.stdout or ():
+                written += line
+                if wanted in line:
+                    break
+            timer.cancel()
+            logs.terminate()
+        assert wanted in written, f"{container} did not write {wanted!r} but: {written}"
+        return written
+
+    def cut_power(self) -> None:
+        """End it and all containers at once, and start it again: what is to run then is up to it."""
+        self.run(ENGINE, "kill", self.folder)
+        subprocess.run([ENGINE, "resume", self.folder], stdout=subprocess.DEVNULL, check=True)
 
     def inspect(self, container: str) -> Any:  # noqa: ANN401 # JSON
         """Return what the engine knows of a container."""
