@@ -49,8 +49,9 @@ def front_end_image(engine: Engine) -> None:
 
 
 @pytest.fixture(scope="session")
-def images(image: str, front_end_image: None) -> None:
+def images(engine: Engine, image: str, front_end_image: None) -> None:
     """Have what a deployment runs."""
+    engine.load("autoheal")
 
 
 @pytest.fixture(scope="session")

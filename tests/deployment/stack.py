@@ -24,8 +24,15 @@ ROOT = Path(__file__).parents[2]
 FQDN = "pkg.example.org"
 PASSWORD = "correct horse"
 SERVERS = ("pkgserver1", "pkgserver2")
-#: What every test's `.env` has: no origin to ask, and no patience.
-QUICK = {"PKGSERVER_ORIGIN_CHECK": "off", "PKGSERVER_KEEP_FREE": "0", "UPDATE_PERIOD": "0.2"}
+#: All that `make` starts by itself.
+SERVICES = (*SERVERS, "frontend", "autoheal", "autoheal-proxy")
+#: What every test's `.env` has: no origin to ask, no image to look for, and no patience.
+QUICK = {
+    "PKGSERVER_ORIGIN_CHECK": "off",
+    "PKGSERVER_KEEP_FREE": "0",
+    "UPDATE_PERIOD": "0.2",
+    "IMAGE_POLL_SECONDS": "0",
+}
 #: All that a host needs beside make, docker and a shell: what every one has.
 PROGRAMS = (
     *("make", "docker", "sh", "bash"),
@@ -95,6 +102,7 @@ class Stack:
         if containers:
             self.engine.docker("rm", "--force", "--volumes", *containers)
         self.engine.docker("network", "prune", "--force")
+        self.engine.docker("volume", "prune", "--force")
         shutil.rmtree(self.folder)
 
 

@@ -18,7 +18,7 @@ from tests.acceptance.target import eventually
 from tests.deployment.containers import IMAGE
 from tests.deployment.front_end.conftest import BORN
 from tests.deployment.front_end.test_same_answers import CONDITIONAL_RANGES, CONDITIONS, RANGES, all_answers
-from tests.deployment.stack import FQDN, ROOT, SERVERS
+from tests.deployment.stack import FQDN, ROOT, SERVERS, SERVICES
 
 from pkgserver_trio.demo.sample import build_sample
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-SERVICES = (*SERVERS, "frontend")
 #: Whom the containers run as when root starts them.
 NOBODY = 65532
 SAMPLE = build_sample()
@@ -62,7 +61,7 @@ def test_only_the_front_end_can_be_reached_from_outside(running: Stack) -> None:
         service: sorted(running.engine.inspect(f"pkgserver-{service}-1")["HostConfig"]["PortBindings"] or {})
         for service in SERVICES
     }
-    assert published == {"pkgserver1": [], "pkgserver2": [], "frontend": ["443/tcp", "80/tcp", "8000/tcp"]}
+    assert published == {service: [] for service in SERVICES} | {"frontend": ["443/tcp", "80/tcp", "8000/tcp"]}
     inside = running.engine.inspect("pkgserver_inside")
     assert inside["Internal"] is True
     assert inside["IPAM"]["Config"][0]["Subnet"] == running.engine.subnet
@@ -106,7 +105,7 @@ def test_second_make_changes_nothing(running: Stack) -> None:
 
 
 def test_status_config_and_reload_work(running: Stack) -> None:
-    assert running.make("status").stdout.count("(healthy)") == 3
+    assert running.make("status").stdout.count("(healthy)") == len(SERVICES)
     assert FQDN in running.make("config").stdout
     running.make("nginx-reload")
 
@@ -193,7 +192,7 @@ def test_restart_makes_all_anew_and_answers_meanwhile(running: Stack) -> None:
         asking.result()
     assert statuses == {404}
     after = set(running.engine.docker("ps", "--quiet").split())
-    assert (len(after), before & after) == (3, set())
+    assert (len(after), before & after) == (len(SERVICES), set())
 
 
 def test_prometheus_has_our_configuration_and_asks_both_servers(running: Stack) -> None:
