@@ -1,0 +1,96 @@
+"""A server that ends, hangs or has no memory left is back by itself, and meanwhile nobody notices."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.acceptance.target import eventually
+from tests.deployment.load import loaded
+from tests.deployment.stack import SERVERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.deployment.containers import Engine
+    from tests.deployment.load import Load
+    from tests.deployment.stack import Shared, Stack
+
+pytestmark = pytest.mark.integration
+
+#: Within which everything is to be well again.
+HEALING_SECONDS = 60
+VICTIM, OTHER = (f"pkgserver-{server}-1" for server in SERVERS)
+#: What a server starts with, and some more.
+LITTLE, PLENTY = "120m", "2g"
+#: Each takes less than a server has, all together more than there is.
+EATERS = "for eater in 1 2 3 4 5; do head -c 30000000 /dev/zero | tail & done >/dev/null; wait"
+
+
+@pytest.fixture
+def load(running: Stack, shared: Shared) -> Iterator[Load]:
+    """Give a load on the deployment, all of whose servers are well."""
+    for name in (VICTIM, OTHER):
+        eventually(lambda name=name: health(running.engine, name) == "healthy")  # type: ignore[misc]
+    with loaded(running.url, shared.storage) as load:
+        load.await_count(50)
+        yield load
+
+
+def health(engine: Engine, name: str) -> str:
+    return str(engine.inspect(name)["State"]["Health"]["Status"])
+
+
+def run_of(engine: Engine, name: str) -> tuple[int, str]:
+    """Return what is another for each start of a container: its process, and when it began."""
+    state = engine.inspect(name)["State"]
+    return state["Pid"], state["StartedAt"]
+
+
+@contextmanager
+def healed(engine: Engine, load: Load) -> Iterator[Callable[[], None]]:
+    """Do the damage inside, and call what is yielded then; after that the victim comes back, and all was answered."""
+    before, other = run_of(engine, VICTIM), run_of(engine, OTHER)
+    struck: list[float] = []
+    yield lambda: struck.append(time.monotonic())
+    deadline = struck[0] + HEALING_SECONDS
+    while run_of(engine, VICTIM) == before or health(engine, VICTIM) != "healthy":
+        assert time.monotonic() < deadline, engine.docker("ps", "--all") + engine.docker("logs", "pkgserver-autoheal-1")
+    seconds = time.monotonic() - struck[0]
+    load.await_count(len(load.asked) + 50)
+    assert load.faults("hit") == []
+    # What was under way on a connection that broke is asked for again by any client.
+    assert load.faults("miss", since=struck[0]) == []
+    assert len(load.faults("miss")) <= 5
+    assert run_of(engine, OTHER) == other
+    print(f"healed after {seconds:.0f} s, {dict(load.counts())} asked, {len(load.faults('miss'))} broken off")  # noqa: T201
+
+
+def test_killed_server_is_started_anew(running: Stack, load: Load) -> None:
+    with healed(running.engine, load) as struck:
+        struck()
+        os.kill(run_of(running.engine, VICTIM)[0], signal.SIGKILL)
+
+
+def test_server_without_memory_is_killed_and_started_anew(running: Stack, load: Load) -> None:
+    engine = running.engine
+    began = f"{time.time():.3f}"
+    engine.docker("update", f"--memory={LITTLE}", f"--memory-swap={LITTLE}", VICTIM)
+    with healed(engine, load) as struck:
+        engine.docker("exec", VICTIM, "sh", "-c", EATERS, check=False)  # it ends with the container
+        struck()
+    engine.docker("update", f"--memory={PLENTY}", f"--memory-swap={PLENTY}", VICTIM)
+    span = (f"--since={began}", f"--until={time.time():.3f}")
+    events = engine.docker("events", *span, "--filter=event=oom", "--format={{.Actor.Attributes.name}}")
+    assert set(events.split()) == {VICTIM}
+
+
+def test_hung_server_is_started_anew(running: Stack, load: Load) -> None:
+    with healed(running.engine, load) as struck:
+        struck()
+        os.kill(run_of(running.engine, VICTIM)[0], signal.SIGSTOP)
+    assert f"/{VICTIM} (" in running.engine.docker("logs", "pkgserver-autoheal-1")
