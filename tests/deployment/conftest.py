@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.conftest import require
 from tests.deployment.containers import IMAGE, CommandError, running_engine
-from tests.deployment.stack import FQDN, PASSWORD, ROOT, Shared, Stack, unpacked_stack
+from tests.deployment.stack import FQDN, GRAFANA_PASSWORD, PASSWORD, ROOT, Shared, Stack, unpacked_stack
 from tests.integration.storage import open_storage
 
 from pkgserver_trio.demo.sample import build_sample
@@ -60,6 +60,8 @@ def shared(engine: Engine, images: None) -> Iterator[Shared]:
     with open_storage(dict(build_sample().files), engine.host_address) as storage, unpacked_stack(engine) as stack:
         password = hashlib.sha256(PASSWORD.encode()).hexdigest()
         stack.write_env(PKG_SERVER_FQDN=FQDN, DISABLE_TLS="1", STORAGE_SERVERS=storage.url, ADMIN_TOKEN_SHA256=password)
+        with (stack.folder / ".env").open("a") as file:
+            file.write(f"GRAFANA_ADMIN_PASSWORD='{GRAFANA_PASSWORD}'\n")
         yield Shared(stack, storage)
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 FQDN = "pkg.example.org"
 PASSWORD = "correct horse"
+#: With what a shell, compose and a `.env` each take for theirs.
+GRAFANA_PASSWORD = 'open "$1" sesame'
 SERVERS = ("pkgserver1", "pkgserver2")
 #: All that `make` starts by itself.
 SERVICES = (*SERVERS, "frontend", "autoheal", "autoheal-proxy")

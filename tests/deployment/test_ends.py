@@ -13,46 +13,29 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from tests.acceptance.target import eventually
-from tests.deployment.stack import FQDN, SERVERS
-from tests.integration.storage import open_storage
+from tests.deployment.stack import SERVERS
 from tests.web.tarball import build_tarball
-
-from pkgserver_trio.demo.sample import build_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.deployment.containers import Engine
     from tests.deployment.stack import Shared, Stack
     from tests.integration.storage import ScriptedStorage
 
 pytestmark = pytest.mark.integration
 
-SAMPLE = build_sample()
 DOWNLOADS = 50
-FILES = {
-    tarball.path: tarball.body
-    for number in range(DOWNLOADS)
-    for tarball in [build_tarball(200_000, b"end %d" % number)]
-}
 LARGE = build_tarball(8_000_000, b"large")
 SLOW_HEADS, SLOW_READERS = 9_000, 1_000
 
 
-@pytest.fixture
-def storage(engine: Engine) -> Iterator[ScriptedStorage]:
-    with open_storage({**SAMPLE.files, **FILES}, engine.host_address) as storage:
-        yield storage
-
-
-@pytest.fixture
-def started(stack: Stack, storage: ScriptedStorage) -> Stack:
-    """Return a deployment of this test's own, ready."""
-    stack.write_env(PKG_SERVER_FQDN=FQDN, DISABLE_TLS="1", STORAGE_SERVERS=storage.url)
-    stack.make()
-    eventually(lambda: httpx.get(f"{stack.url}/readyz", trust_env=False).json()["status"] == "ok")
-    return stack
+def offer(storage: ScriptedStorage, seed: str) -> dict[str, bytes]:
+    """Have the storage server offer what nobody has asked for yet; return it by its path."""
+    made = [build_tarball(200_000, f"{seed} {number}".encode()) for number in range(DOWNLOADS)]
+    files = {tarball.path: tarball.body for tarball in made}
+    storage.files.update(files)
+    return files
 
 
 def fetch(url: str, path: str) -> bytes | None:
@@ -84,52 +67,6 @@ def kept(stack: Stack) -> dict[str, bytes]:
 
 def temporary(stack: Stack) -> list[Path]:
     return [file for number in (1, 2) for file in (stack.folder / f"state/store{number}/temp").rglob("*")]
-
-
-def test_down_finishes_fifty_running_downloads(started: Stack, storage: ScriptedStorage) -> None:
-    with ThreadPoolExecutor(max_workers=DOWNLOADS + 1) as pool, ExitStack() as held:
-        releases = [held.enter_context(storage.held(path)) for path in FILES]
-        fetching = {path: pool.submit(fetch, started.url, path) for path in FILES}
-        eventually(lambda: flights(started) == DOWNLOADS)
-        ending = pool.submit(started.make, "down")
-        for server in SERVERS:
-            started.engine.wait_for_log(f"pkgserver-{server}-1", "stopping", patience_seconds=20)
-        for release in releases:
-            release.set()
-        received = {path: one.result() for path, one in fetching.items()}
-        assert ending.result().returncode == 0
-    assert received == FILES
-    assert {path: body for path, body in kept(started).items() if path in FILES} == FILES
-    assert temporary(started) == []
-    died = ("events", "--since=5m", "--until=0s", "--filter=event=die", "--filter=label=pkgserver.settings")
-    codes = started.engine.docker(*died, "--format={{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}")
-    assert {line for line in codes.splitlines() if "run" not in line} == {f"pkgserver-{name}-1 0" for name in SERVERS}
-
-
-def test_after_a_power_cut_only_whole_and_right_files_are_served(started: Stack, storage: ScriptedStorage) -> None:
-    first, *rest = FILES
-    with ThreadPoolExecutor(max_workers=DOWNLOADS) as pool, ExitStack() as held:
-        for path in rest[::2]:
-            held.enter_context(storage.held(path))
-        assert fetch(started.url, first) == FILES[first]
-        fetching = [pool.submit(fetch, started.url, path) for path in rest]
-        eventually(lambda: len(kept(started)) > 3)  # others are just being committed
-        started.engine.cut_power()
-        broken = [one.result() for one in fetching]
-    assert None in broken
-    assert all(body is None or body in FILES.values() for body in broken)
-    everything = {**SAMPLE.files, **FILES}
-    assert {path for path, body in kept(started).items() if everything[path] != body} == set()
-
-    def is_back() -> bool:
-        try:
-            return httpx.get(f"{started.url}/readyz", trust_env=False).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    eventually(is_back)
-    assert temporary(started) == []
-    assert {path: fetch(started.url, path) for path in FILES} == FILES
 
 
 @pytest.fixture
@@ -166,3 +103,53 @@ def test_ten_thousand_slow_connections_keep_nobody_out(running: Stack, shared: S
             assert fetch(running.url, LARGE.path) == LARGE.body
             assert httpx.get(f"{running.url}/healthz", trust_env=False, timeout=5).status_code == 200
     assert running.engine.inspect("pkgserver-frontend-1")["State"]["Health"]["Status"] == "healthy"
+
+
+def test_down_finishes_fifty_running_downloads(running: Stack, shared: Shared) -> None:
+    files = offer(shared.storage, "down")
+    with ThreadPoolExecutor(max_workers=DOWNLOADS + 1) as pool, ExitStack() as held:
+        releases = [held.enter_context(shared.storage.held(path)) for path in files]
+        fetching = {path: pool.submit(fetch, running.url, path) for path in files}
+        eventually(lambda: flights(running) == DOWNLOADS)
+        ending = pool.submit(shared.stand_aside)
+        for server in SERVERS:
+            running.engine.wait_for_log(f"pkgserver-{server}-1", "stopping", patience_seconds=20)
+        for release in releases:
+            release.set()
+        received = {path: one.result() for path, one in fetching.items()}
+        ending.result()
+    assert received == files
+    assert {path: body for path, body in kept(running).items() if path in files} == files
+    assert temporary(running) == []
+    died = ("events", "--since=5m", "--until=0s", "--filter=event=die", "--filter=label=pkgserver.settings")
+    codes = running.engine.docker(*died, "--format={{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}")
+    assert {line for line in codes.splitlines() if "run" not in line} == {f"pkgserver-{name}-1 0" for name in SERVERS}
+
+
+def test_after_a_power_cut_only_whole_and_right_files_are_served(running: Stack, shared: Shared) -> None:
+    files = offer(shared.storage, "cut")
+    first, *rest = files
+    with ThreadPoolExecutor(max_workers=DOWNLOADS) as pool, ExitStack() as held:
+        for path in rest[::2]:
+            held.enter_context(shared.storage.held(path))
+        assert fetch(running.url, first) == files[first]
+        fetching = [pool.submit(fetch, running.url, path) for path in rest]
+        eventually(lambda: len(files.keys() & kept(running).keys()) > 3)  # others are just being committed
+        running.engine.cut_power()
+        broken = [one.result() for one in fetching]
+    assert None in broken
+    assert all(body is None or body in files.values() for body in broken)
+    assert {path for path, body in kept(running).items() if body != shared.storage.files[path]} == set()
+
+    def is_back() -> bool:
+        try:
+            asked = (
+                httpx.get(f"{running.url}/readyz", headers={"X-Pkgserver": number}, trust_env=False) for number in "12"
+            )
+            return all(answer.status_code == 200 for answer in asked)
+        except httpx.TransportError:
+            return False
+
+    eventually(is_back)
+    assert temporary(running) == []
+    assert {path: fetch(running.url, path) for path in files} == files

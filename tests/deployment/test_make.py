@@ -170,6 +170,15 @@ async def test_hit_is_the_same_from_nginx_and_from_the_server(running: Stack) ->
             assert {answer.status for answer in from_nginx.values()} == {200, 206, 304, 416}
 
 
+def test_change_of_a_setting_makes_the_servers_anew_and_nothing_else(running: Stack) -> None:
+    before = {service: running.engine.inspect(f"pkgserver-{service}-1")["Id"] for service in SERVICES}
+    with (running.folder / ".env").open("a") as file:
+        file.write("PKGSERVER_READ_STALL_SECONDS=59\n")
+    running.make()
+    after = {service: running.engine.inspect(f"pkgserver-{service}-1")["Id"] for service in SERVICES}
+    assert {service for service in SERVICES if before[service] != after[service]} == set(SERVERS)
+
+
 def test_restart_makes_all_anew_and_answers_meanwhile(running: Stack) -> None:
     before = set(running.engine.docker("ps", "--quiet").split())
     statuses: set[int] = set()
@@ -182,9 +191,6 @@ def test_restart_makes_all_anew_and_answers_meanwhile(running: Stack) -> None:
 
     with ThreadPoolExecutor() as pool:
         asking = pool.submit(keep_asking)
-        # A change of .env alone would do the same.
-        with (running.folder / ".env").open("a") as file:
-            file.write("PKGSERVER_READ_STALL_SECONDS=59\n")
         try:
             running.make("restart")
         finally:
