@@ -49,30 +49,29 @@ def health(engine: Engine, name: str) -> str:
     return str(engine.inspect(name)["State"]["Health"]["Status"])
 
 
-def run_of(engine: Engine, name: str) -> tuple[int, str]:
-    """Return what is another for each start of a container: its process (0 between two starts), and when it began."""
-    state = engine.inspect(name)["State"]
-    return state["Pid"], state["StartedAt"]
+def start_of(engine: Engine, name: str) -> str:
+    """Return when a container was started last."""
+    return str(engine.inspect(name)["State"]["StartedAt"])
 
 
 def signal_to(engine: Engine, name: str, number: signal.Signals) -> None:
     """Send a signal to the process of a container, past the engine."""
-    process, _ = run_of(engine, name)
-    assert process > 1
+    process = engine.inspect(name)["State"]["Pid"]
+    assert process > 1  # 0, which is there between two starts, is everybody
     os.kill(process, number)
 
 
-def await_next_run(engine: Engine, before: tuple[int, str]) -> None:
+def await_next_run(engine: Engine, before: str) -> None:
     """Return once the victim has been started anew, and is well."""
     deadline = time.monotonic() + HEALING_SECONDS
-    while run_of(engine, VICTIM) == before or health(engine, VICTIM) != "healthy":
+    while start_of(engine, VICTIM) == before or health(engine, VICTIM) != "healthy":
         assert time.monotonic() < deadline, engine.docker("logs", "pkgserver-autoheal-1")
 
 
 @contextmanager
 def healed(engine: Engine, load: Load) -> Iterator[Callable[[], None]]:
     """Do the damage inside, and call what is yielded then; after that the victim comes back, and all was answered."""
-    before, other = run_of(engine, VICTIM), run_of(engine, OTHER)
+    before, other = start_of(engine, VICTIM), start_of(engine, OTHER)
     struck: list[float] = []
     yield lambda: struck.append(time.monotonic())
     await_next_run(engine, before)
@@ -82,7 +81,7 @@ def healed(engine: Engine, load: Load) -> Iterator[Callable[[], None]]:
     # What was under way on a connection that broke is asked for again by any client.
     assert load.faults("miss", since=struck[0]) == []
     assert len(load.faults("miss")) <= 5
-    assert run_of(engine, OTHER) == other
+    assert start_of(engine, OTHER) == other
     print(f"healed after {seconds:.0f} s, {dict(load.counts())} asked, {len(load.faults('miss'))} broken off")  # noqa: T201
 
 
@@ -109,7 +108,7 @@ def test_server_that_ends_in_order_is_not_taken_for_one_that_hangs(running: Stac
     cold = build_tarball(100_000, b"held")
     shared.storage.files[cold.path] = cold.body
     engine, url = running.engine, running.server_urls()[0]
-    before = run_of(engine, VICTIM)
+    before = start_of(engine, VICTIM)
     with ThreadPoolExecutor() as pool, shared.storage.held(cold.path) as release:
         answer = pool.submit(httpx.get, f"{url}{cold.path}", trust_env=False, timeout=30)
         eventually(lambda: f"GET {cold.path}" in shared.storage.requests)
