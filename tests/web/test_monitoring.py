@@ -23,9 +23,23 @@ MONITORING = Path(__file__).parents[2] / "compose" / "monitoring"
 #: Which of the two there is depends on Python (pyproject.toml).
 yaml: Any = importlib.import_module("yaml" if find_spec("yaml") else "yaml_ft")
 
-FUNCTIONS = {"sum", "max", "rate", "increase", "time", "vector", "histogram_quantile", "label_values", "by", "or"}
+FUNCTIONS = {
+    "sum",
+    "count",
+    "max",
+    "rate",
+    "increase",
+    "time",
+    "vector",
+    "histogram_quantile",
+    "label_values",
+    "by",
+    "or",
+}
 #: What Prometheus itself puts on every sample.
-SCRAPE_LABELS = {"instance"}
+SCRAPE_LABELS = {"instance", "job"}
+#: Its own word about a scrape.
+SCRAPE_METRICS = {"up": SCRAPE_LABELS}
 NAME = r"[a-zA-Z_]\w*"
 
 
@@ -74,7 +88,7 @@ def assert_balanced(expression: str) -> None:
 async def scraped(ready: Site) -> dict[str, set[str]]:
     """Give the names of all samples of a server that has begun to work, with their labels."""
     await until(lambda: ready.library.statistics.disk_free_bytes)
-    labels: dict[str, set[str]] = defaultdict(set)
+    labels: dict[str, set[str]] = defaultdict(set, SCRAPE_METRICS)
     for family in text_string_to_metric_families((await ready.client.get("/metrics")).text):
         for sample in family.samples:
             labels[sample.name] |= set(sample.labels)
@@ -105,6 +119,7 @@ async def test_every_alert_has_what_it_tells(scraped: dict[str, set[str]]) -> No
 def test_what_operators_have_to_know_has_an_alert() -> None:
     named = set().union(*(metrics_in(rule["expr"]) for rule in rules()))
     assert named >= {
+        "up",
         "pkgserver_ready",
         "pkgserver_registry_last_success_timestamp_seconds",
         "pkgserver_registry_rollbacks_refused_total",
@@ -119,7 +134,8 @@ def test_what_operators_have_to_know_has_an_alert() -> None:
 def test_expressions_close_what_they_open_and_hold_no_unknown_word() -> None:
     for expression in expressions():
         assert_balanced(expression)
-        assert all(name.startswith(("pkgserver_", "nginx_pkgserver_", "process_")) for name in metrics_in(expression))
+        named = metrics_in(expression) - set(SCRAPE_METRICS)
+        assert all(name.startswith(("pkgserver_", "nginx_pkgserver_", "process_")) for name in named)
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap_and_name_what_they_show() -> None:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from pkgserver_trio import __version__
 from pkgserver_trio.web.collectors import CacheCollector, ConnectionCollector, RequestCollector, UpstreamCollector
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Metrics:
         self._collectors.register(CacheCollector(library.store))
         self._collectors.register(UpstreamCollector(library, registries))
         self._collectors.register(RegistryCollector(registries))
+        self._collectors.register(VersionCollector())
         ProcessCollector(registry=self._collectors)
 
     def watch(self, connections: Collection[object]) -> None:
@@ -41,6 +43,16 @@ class Metrics:
     def render(self) -> bytes:
         """Return them as they are now."""
         return generate_latest(self._collectors)
+
+
+class VersionCollector(Collector):
+    """Which server this is."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric."""
+        info = GaugeMetricFamily("pkgserver_info", "The server, by its version.", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
 
 
 class RegistryCollector(Collector):
