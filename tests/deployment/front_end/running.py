@@ -72,7 +72,7 @@ def adapt(text: str, folder: Path, places: Mapping[str, str], ports: Mapping[int
     pattern = "|".join(re.escape(place) for place in known)
     text = re.sub(pattern, lambda match: known[match[0]], text)
     if nginx_version() < HTTP2_ON:
-        text = text.replace("    http2 on;\n", "").replace(" ssl default_server;", " ssl http2 default_server;")
+        text = text.replace("    http2 on;\n", "").replace(" ssl default_server", " ssl http2 default_server")
     return _LISTEN.sub(
         lambda match: "" if match["ipv6"] else f"    listen 127.0.0.1:{ports[int(match['port'])]}{match['rest']}",
         text,
