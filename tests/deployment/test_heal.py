@@ -32,7 +32,8 @@ HEALTH = ("python3", "/app/pkgserver.pyz", "healthcheck")
 #: What a server starts with, and some more.
 LITTLE, PLENTY = "120m", "2g"
 #: Each takes less than a server has, all together more than there is.
-EATERS = "for eater in 1 2 3 4 5; do head -c 30000000 /dev/zero | tail & done >/dev/null; wait"
+EATER = "import time; x = b'x' * 15_000_000; time.sleep(30)"
+EATERS = f'for eater in 1 2 3 4 5 6 7; do python3 -c "{EATER}" & done; wait'
 
 
 @pytest.fixture

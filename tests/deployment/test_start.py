@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,21 @@ def test_inherited_cache_is_verified_before_nginx_gets_it(stack: Stack, shared: 
     (stack.folder / "state/not-ours").touch()
     stack.make("destroy", stdin="yes\n")
     assert [path.name for path in (stack.folder / "state").iterdir()] == ["not-ours"]
+
+
+def test_what_looks_at_settings_and_stores_is_no_server_to_heal_or_update(stack: Stack, shared: Shared) -> None:
+    stack.write_env(PKG_SERVER_FQDN=FQDN, DISABLE_TLS="1", STORAGE_SERVERS=shared.storage.url)
+    labels = ("pkgserver.heal", "com.centurylinklabs.watchtower.enable")
+    attributes = " ".join(f'{{{{index .Actor.Attributes "{name}"}}}}' for name in ("name", *labels))
+    began = time.time()
+    stack.make()
+    span = (f"--since={began:.3f}", f"--until={time.time():.3f}")
+    lines = stack.engine.docker("events", *span, "--filter=event=create", f"--format={attributes}").splitlines()
+    told = {name: tuple(values) for name, *values in (line.split() for line in lines if "pkgserver-pkgserver" in line)}
+    servers = {name: told.pop(name) for name in ("pkgserver-pkgserver1-1", "pkgserver-pkgserver2-1")}
+    assert set(servers.values()) == {("true", "true")}
+    assert len(told) == 3
+    assert set(told.values()) == {("false", "false")}
 
 
 def test_store_of_another_user_is_told_with_what_helps(stack: Stack) -> None:
