@@ -43,13 +43,17 @@ class Admission:
 
         Raises QueueFullError, PeerOverBoundError, ShuttingDownError.
         """
-        if self._is_closed:
-            raise ShuttingDownError("the server is stopping: it begins no more downloads")
+        self.raise_if_closed()
         if peer and self._waiting[peer] >= self._max_waiting_each:
             raise PeerOverBoundError(f"{peer} waits for {self._max_waiting_each} resources already")
         if peer and self._waiting.total() >= self._max_waiting:
             raise QueueFullError(f"{self._max_waiting} resources are waited for already")
         self._waiting[peer] += 1
+
+    def raise_if_closed(self) -> None:
+        """Raise ShuttingDownError once nobody is let in any more."""
+        if self._is_closed:
+            raise ShuttingDownError("the server is stopping: it begins no more downloads")
 
     def leave(self, peer: str) -> None:
         """Count one less."""

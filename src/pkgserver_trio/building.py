@@ -21,6 +21,7 @@ from pkgserver_trio.web.app import PackageServer
 if TYPE_CHECKING:
     import trio
 
+    from pkgserver_trio.mirror import Mirror
     from pkgserver_trio.origin_check import Origins
     from pkgserver_trio.settings import Settings
     from pkgserver_trio.upstream import StorageServer
@@ -76,7 +77,9 @@ def build_verifying(settings: Settings, library: Library) -> Verifying:
     return Verifying(library.store, Hashing(limits, threads=1))
 
 
-def build_app(settings: Settings, library: Library, registries: Registries, admin: Admin) -> PackageServer:
+def build_app(
+    settings: Settings, library: Library, registries: Registries, admin: Admin, mirror: Mirror | None
+) -> PackageServer:
     """Return the application."""
     return PackageServer(
         library,
@@ -85,4 +88,5 @@ def build_app(settings: Settings, library: Library, registries: Registries, admi
         public_url=settings.public_url,
         trusted_proxies=settings.trusted_proxies,
         siblings=settings.siblings,
+        mirror=mirror,
     )

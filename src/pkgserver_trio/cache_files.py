@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from pkgserver_trio.disk import warn_of
 from pkgserver_trio.open_file import OpenFile
-from pkgserver_trio.resource import Kind, Resource
+from pkgserver_trio.resource import TARBALLS, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pkgserver_trio.disk import Disk, FileStat
+    from pkgserver_trio.resource import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,11 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class CacheFiles:
-    """The files in `cache/`, and those in `quarantine/`, of the storage root `root`."""
+    """The files of these kinds in `cache/`, and those in `quarantine/`, of the storage root `root`."""
 
     root: Path
     disk: Disk
+    kinds: tuple[Kind, ...] = TARBALLS
 
     def path(self, resource: Resource) -> Path:
         """Return where the resource's file is, or would be."""
@@ -42,10 +44,10 @@ class CacheFiles:
 
     def list(self, unlisted: Callable[[OSError], None] = warn_of) -> Iterator[FoundFile]:
         """Yield every file in the folders of all kinds, as `Disk.files` does."""
-        for kind in Kind:
+        for kind in self.kinds:
             for below, stat in self.disk.files(self.root / "cache" / kind, unlisted):
                 name = f"{kind}/{below}"
-                yield FoundFile(name, Resource.parse(f"/{name}"), stat)
+                yield FoundFile(name, Resource.parse_name(name), stat)
 
     def open(self, resource: Resource) -> tuple[OpenFile, FileStat]:
         """Open the resource's file, whatever it holds; FileNotFoundError when there is none."""

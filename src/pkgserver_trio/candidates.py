@@ -21,7 +21,7 @@ from pkgserver_trio.errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pkgserver_trio.upstream import StorageServer
+    from pkgserver_trio.copies import Server
 
 _CHANCES = 2
 
@@ -29,12 +29,12 @@ _CHANCES = 2
 class Candidates:
     """The storage servers, in the operator's order, and their failures with this resource. Times are Trio's."""
 
-    def __init__(self, servers: Sequence[StorageServer]) -> None:
+    def __init__(self, servers: Sequence[Server]) -> None:
         self.failures: list[UpstreamError] = []
         self._chances = dict.fromkeys(servers, _CHANCES)
         self._roused = False
 
-    def pick(self, now: float) -> list[StorageServer]:
+    def pick(self, now: float) -> list[Server]:
         """Return whom to ask now, all at once; nobody when all have failed."""
         if first := self._first(now):
             return first
@@ -44,17 +44,17 @@ class Candidates:
         self._roused = True
         return [min(left, key=lambda server: server.backoff.rests_until)]
 
-    def _first(self, now: float) -> list[StorageServer]:
+    def _first(self, now: float) -> list[Server]:
         """Return those that do not rest and have most chances left."""
         awake = [server for server, chances in self._chances.items() if chances and not server.backoff.is_resting(now)]
         most = max((self._chances[server] for server in awake), default=0)
         return [server for server in awake if self._chances[server] == most]
 
-    def is_last(self, server: StorageServer, now: float) -> bool:
+    def is_last(self, server: Server, now: float) -> bool:
         """Tell whether nobody is left who was not given his time before, or the server is not asked again."""
         return self._chances[server] == 1 or not set(self._first(now)) - {server}
 
-    def note(self, server: StorageServer, failure: UpstreamError, now: float, *, may_retry: bool = False) -> None:
+    def note(self, server: Server, failure: UpstreamError, now: float, *, may_retry: bool = False) -> None:
         """Note a failure, here and in the server's record."""
         self.failures.append(failure)
         server.tally.fail(failure)

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING
 import trio
 
 from pkgserver_trio.errors import CorruptError, SilentError, UpstreamError, most_telling
-from pkgserver_trio.hashing import Follower
 from pkgserver_trio.reception import BRISK_BYTES, LEAST_BYTES
 from pkgserver_trio.reservation import disk_errors_are_unavailability
 from pkgserver_trio.transfer import Transfer
-from pkgserver_trio.tree_hash import TarballError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pkgserver_trio.candidates import Candidates
+    from pkgserver_trio.copies import Server
     from pkgserver_trio.flight import Flight
-    from pkgserver_trio.hashing import Hashing
+    from pkgserver_trio.hashing import Proof
     from pkgserver_trio.reservation import Reservation
-    from pkgserver_trio.upstream import StorageServer
 
 
 #: So short a wait before the first server is asked takes nothing off anybody's time.
@@ -32,14 +30,12 @@ _HURRIED = 0.7
 class Delivery:
     """Fills the reservation of one flight. `on_cut` as in `Transfer`."""
 
-    def __init__(
-        self, flight: Flight, reservation: Reservation, hashing: Hashing, *, on_cut: Callable[[], None]
-    ) -> None:
+    def __init__(self, flight: Flight, reservation: Reservation, proof: Proof, *, on_cut: Callable[[], None]) -> None:
         self._flight = flight
         self._resource = flight.resource
         self._progress = flight.progress
         self._reservation = reservation
-        self._follower = Follower(hashing, flight.progress, reservation.file)
+        self._proof = proof
         self._on_cut = on_cut
         # Each silence that readers see shortens the next one: together, they stay below twice the first.
         self._patience = 1.0
@@ -49,7 +45,7 @@ class Delivery:
         if waited_seconds > _UNFELT_SECONDS:
             self._patience = _HURRIED
 
-    async def run(self, server: StorageServer, candidates: Candidates) -> StorageServer:
+    async def run(self, server: Server, candidates: Candidates) -> Server:
         """Take it from `server`, else from the other candidates in turn; return who delivered.
 
         Nobody is probed again: readers would feel the wait for that, and then the same wait for the copy.
@@ -62,7 +58,7 @@ class Delivery:
             server = picked[0]
         return server
 
-    async def _try(self, server: StorageServer, candidates: Candidates) -> bool:
+    async def _try(self, server: Server, candidates: Candidates) -> bool:
         transfer = Transfer(server, self._reservation, self._progress, self._on_cut)
         written = self._progress.state.written_bytes
         is_last = candidates.is_last(server, trio.current_time())
@@ -88,7 +84,7 @@ class Delivery:
         server.backoff.succeed()
         return True
 
-    async def _transfer(self, transfer: Transfer, server: StorageServer, least_bytes: int) -> None:
+    async def _transfer(self, transfer: Transfer, server: Server, least_bytes: int) -> None:
         """Stream one server's copy to disk, and verify it. Raises UpstreamError, ResourceUnavailableError."""
         try:
             async with trio.open_nursery() as nursery:
@@ -101,11 +97,8 @@ class Delivery:
     async def _receive(self, transfer: Transfer, least_bytes: int) -> None:
         await transfer.run(patience=self._patience, least_bytes=least_bytes)
 
-    async def _verify(self, server: StorageServer) -> None:
-        try:
-            with disk_errors_are_unavailability(self._resource):
-                hashes = await self._follower.follow()
-        except TarballError as error:
-            raise CorruptError(server.name, str(error)) from error
-        if not hashes.include(self._resource.tree_hash):
-            raise CorruptError(server.name, f"sent another tree, {hashes.skip_empty}")
+    async def _verify(self, server: Server) -> None:
+        with disk_errors_are_unavailability(self._resource):
+            fault = await self._proof.find_fault()
+        if fault is not None:
+            raise CorruptError(server.name, fault)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,22 +16,33 @@ from pkgserver_trio.coalesce import Coalescer, Errand
 from pkgserver_trio.delivery import Delivery
 from pkgserver_trio.errors import NotFoundError, ResourceUnavailableError, UpstreamFailedError, UpstreamSilentError
 from pkgserver_trio.flight import Flight
+from pkgserver_trio.hashing import TreeProof
 from pkgserver_trio.probes import Probes
 from pkgserver_trio.refusals import Refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from pkgserver_trio.hashing import Hashing
+    from pkgserver_trio.copies import Head, Server
+    from pkgserver_trio.hashing import Hashing, Proof
     from pkgserver_trio.mtimes import Mtimes
+    from pkgserver_trio.open_file import OpenFile
+    from pkgserver_trio.progress import Progress
     from pkgserver_trio.resource import Resource
     from pkgserver_trio.store import Store
-    from pkgserver_trio.upstream import Head, StorageServer
 
     _Refusals = Refusals[Resource, ResourceUnavailableError]
 
 #: How long a failed resource is left alone before it is asked for again. Clients try again after a second.
 _PAUSE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Who is asked for a resource, in which order, and what proves that what comes is right."""
+
+    servers: Sequence[Server]
+    proof: Callable[[Resource, Progress, OpenFile], Proof]
 
 
 class Downloads:
@@ -39,7 +51,7 @@ class Downloads:
     def __init__(
         self,
         nursery: trio.Nursery,
-        servers: Sequence[StorageServer],
+        servers: Sequence[Server],
         store: Store,
         hashing: Hashing,
         mtimes: Mtimes,
@@ -52,7 +64,7 @@ class Downloads:
         self._errands: Coalescer[Resource, Errand[Head]] = Coalescer(nursery)
         self.servers = tuple(servers)
         self._store = store
-        self._hashing = hashing
+        self._order = Order(self.servers, partial(TreeProof, hashing))
         self._probes = Probes()
         self._admission = admission or Admission()
         self._negative_seconds = negative_seconds
@@ -70,16 +82,17 @@ class Downloads:
         """Ask again for what was missing. What is being asked for now was asked too early: it is not remembered."""
         self._refusals: _Refusals = Refusals()
 
-    def join(self, resource: Resource, peer: str = "") -> Flight:
+    def join(self, resource: Resource, peer: str = "", order: Order | None = None) -> Flight:
         """Return the flight of `resource`, begun now for `peer` (none: for ourselves) if there is none. No checkpoint.
 
-        Raises ResourceUnavailableError when no more can be begun, or it failed a moment ago.
+        Without an `order` it is a tarball that storage servers have. Raises ResourceUnavailableError when no more
+        can be begun, or it failed a moment ago.
         """
-        return self.flights.join(resource, partial(self._launch, resource, peer))
+        return self.flights.join(resource, partial(self._launch, resource, peer, order or self._order))
 
-    def _launch(self, resource: Resource, peer: str) -> Flight:
+    def _launch(self, resource: Resource, peer: str, order: Order) -> Flight:
         self._admit(resource, peer)
-        return Flight(resource, self._mtimes.fresh(resource), partial(self._download, self._refusals), peer)
+        return Flight(resource, self._mtimes.fresh(resource), partial(self._download, self._refusals, order), peer)
 
     async def probe(self, resource: Resource, peer: str = "") -> Head:
         """Ask the storage servers for a resource without downloading it. Raises ResourceUnavailableError."""
@@ -118,12 +131,12 @@ class Downloads:
         """Begin nothing any more; what runs goes on."""
         self._admission.close()
 
-    async def _download(self, refusals: _Refusals, flight: Flight) -> None:
+    async def _download(self, refusals: _Refusals, order: Order, flight: Flight) -> None:
         """Download it, and say in one line how that went."""
-        candidates = Candidates(self.servers)
+        candidates = Candidates(order.servers)
         log = self._log.bind(resource=flight.resource.name)
         try:
-            server = await self._fetch(flight, candidates)
+            server = await self._fetch(flight, candidates, order)
         except Exception as error:
             self._refuse(refusals, flight.resource, error)
             event = "not kept" if flight.progress.state.verified else "not downloaded"
@@ -137,7 +150,7 @@ class Downloads:
         size, failures = flight.progress.state.written_bytes, [str(failure) for failure in candidates.failures]
         log.info("downloaded", server=server.name, size_bytes=size, failures=failures)
 
-    async def _fetch(self, flight: Flight, candidates: Candidates) -> StorageServer:
+    async def _fetch(self, flight: Flight, candidates: Candidates, order: Order) -> Server:
         """Return who delivered. Raises ResourceUnavailableError."""
         began = trio.current_time()
         async with AsyncExitStack() as stack:
@@ -149,7 +162,8 @@ class Downloads:
                 self._admission.leave(flight.peer)
             reservation = stack.enter_context(self._store.reserve(flight.resource))
             flight.file = reservation.file
-            delivery = Delivery(flight, reservation, self._hashing, on_cut=partial(self._renew_mtime, flight))
+            proof = order.proof(flight.resource, flight.progress, reservation.file)
+            delivery = Delivery(flight, reservation, proof, on_cut=partial(self._renew_mtime, flight))
             delivery.hurry(trio.current_time() - began)
             server = await delivery.run(server, candidates)
             await reservation.commit(flight.mtime_seconds)

@@ -26,6 +26,10 @@ class AbsentError(UpstreamError):
     """The server says that it has no such resource (403, 404, 410)."""
 
 
+class DeniedError(AbsentError):
+    """The origin of a bucket says that the object is not for everybody (403)."""
+
+
 class SilentError(UpstreamError):
     """The server did not answer, or stopped answering, within its time."""
 
@@ -48,6 +52,10 @@ class ResourceUnavailableError(Exception):
 
 class NotFoundError(ResourceUnavailableError):
     """Every configured storage server says that the resource does not exist."""
+
+
+class ForbiddenError(ResourceUnavailableError):
+    """The origin says that the object is not to be had by who asks as this server does."""
 
 
 class UpstreamSilentError(ResourceUnavailableError):

@@ -7,14 +7,14 @@ client waits for it.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, TypeVarTuple
 
 import trio
 
 from pkgserver_trio.tree_hash import TarballError, TreeHasher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pkgserver_trio.open_file import OpenFile
     from pkgserver_trio.progress import Progress, State
@@ -22,10 +22,21 @@ if TYPE_CHECKING:
     from pkgserver_trio.tar_stream import TarLimits
     from pkgserver_trio.tree_hash import TreeHashes
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
 #: Bytes of a file that are read per visit to a thread, and kept until they are hashed (less is slower: measured).
 _READ_BYTES = 1024 * 1024
 #: What a visit unpacks before it makes room for others, and a little more: a bomb's bytes are a thousand times as many.
 _UNPACKED_BYTES = 4 * 1024 * 1024
+
+
+def read_on(file: OpenFile, position: int, stop: int) -> bytes:
+    """Return the bytes of a file that one visit takes, from `position`, below `stop`. Raises TarballError, OSError."""
+    piece = file.disk.read(file.fd, min(_READ_BYTES, stop - position), position)
+    if not piece:
+        raise TarballError("the file became shorter while it was read")
+    return piece
 
 
 class FileHasher:
@@ -55,23 +66,31 @@ class FileHasher:
         return self._hasher.finish()
 
     def _read(self, stop: int) -> None:
-        piece = self._file.disk.read(self._file.fd, min(_READ_BYTES, stop - self.seen_bytes), self.seen_bytes)
-        if not piece:
-            raise TarballError("the file became shorter while it was read")
+        piece = read_on(self._file, self.seen_bytes, stop)
         self._steps = self._hasher.steps(piece)
         self.seen_bytes += len(piece)
 
 
-class Hashing:
-    """The threads that hash, and what a tarball may hold.
+class Threads:
+    """The threads that hash: no more at a time than `threads`, by default as many as there are processors to run them.
 
-    No more at a time than `threads`, by default as many as there are processors to run them. They are given out in
-    turn, visit by visit: nobody waits for a whole file of another's, however well it is packed.
+    They are given out in turn, visit by visit: nobody waits for a whole file of another's, however well it is packed.
     """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._limiter = trio.CapacityLimiter(threads or os.cpu_count() or 1)
+
+    async def run(self, visit: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Return what `visit` returns, from a thread, when it is its turn."""
+        return await trio.to_thread.run_sync(visit, *args, limiter=self._limiter)
+
+
+class Hashing:
+    """What a tarball may hold, and the `threads` that hash it (`Threads`)."""
 
     def __init__(self, limits: TarLimits, *, threads: int | None = None) -> None:
         self._limits = limits
-        self._threads = trio.CapacityLimiter(threads or os.cpu_count() or 1)
+        self.threads = Threads(threads)
 
     def begin(self, file: OpenFile) -> FileHasher:
         """Return a hasher of the file, from its start."""
@@ -94,27 +113,51 @@ class Hashing:
 
     async def visit(self, hasher: FileHasher, stop: int) -> None:
         """Do `FileHasher.visit` when it is its turn. Raises TarballError, OSError."""
-        await trio.to_thread.run_sync(hasher.visit, stop, limiter=self._threads)
+        await self.threads.run(hasher.visit, stop)
 
     async def finish(self, hasher: FileHasher) -> TreeHashes:
         """Do `FileHasher.finish` when it is its turn. Raises TarballError."""
-        return await trio.to_thread.run_sync(hasher.finish, limiter=self._threads)
+        return await self.threads.run(hasher.finish)
 
 
-class Follower:
+class Visited(Protocol):
+    """A file that is being hashed, as `FileHasher` is."""
+
+    hashed_bytes: int
+    seen_bytes: int
+
+
+V = TypeVar("V", bound=Visited)
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Visits(Protocol[V, R_co]):
+    """A way to hash files in visits, as `Hashing` is."""
+
+    def begin(self, file: OpenFile) -> V:
+        """Return a hasher of the file, from its start."""
+
+    async def visit(self, hasher: V, stop: int) -> None:
+        """Hash on, at most to `stop`. Raises TarballError, OSError."""
+
+    async def finish(self, hasher: V) -> R_co:
+        """Return what the file hashes to. Raises TarballError."""
+
+
+class Follower(Generic[V, R_co]):
     """Hashes a download while it grows, only what its server has confirmed, and anew what was cut.
 
     It can be cancelled, and goes on where it was when `follow` is called again: by another server, if need be.
     """
 
-    def __init__(self, hashing: Hashing, progress: Progress, file: OpenFile) -> None:
+    def __init__(self, hashing: Visits[V, R_co], progress: Progress, file: OpenFile) -> None:
         self._hashing = hashing
         self._progress = progress
         self._file = file
         self._hasher = hashing.begin(file)
         self._cuts = 0
 
-    async def follow(self) -> TreeHashes:
+    async def follow(self) -> R_co:
         """Return the hashes once all has arrived. Raises TarballError as soon as it is known to be no tarball."""
         while True:
             state = await self._progress.wait_for(self._has_work)
@@ -133,7 +176,7 @@ class Follower:
             if not self._is_cut(self._progress.state):
                 self._progress.hash_to(self._hasher.hashed_bytes)
 
-    async def _finish(self) -> TreeHashes:
+    async def _finish(self) -> R_co:
         hasher = self._hasher
         self._start_anew()  # whatever it says: this one cannot go on
         return await self._hashing.finish(hasher)
@@ -149,3 +192,26 @@ class Follower:
 
     def _has_work(self, state: State) -> bool:
         return state.confirmed_bytes > self._hasher.hashed_bytes or state.arrived or self._is_cut(state)
+
+
+class Proof(Protocol):
+    """What tells whether a download is what was asked for; as a `Follower`, it can be asked again."""
+
+    async def find_fault(self) -> str | None:
+        """Return what is wrong with all that has arrived, once it is known; None: nothing. Raises OSError."""
+
+
+class TreeProof:
+    """A download is right when it is the tarball of the tree that its name tells."""
+
+    def __init__(self, hashing: Hashing, resource: Resource, progress: Progress, file: OpenFile) -> None:
+        self._tree_hash = resource.tree_hash
+        self._follower = Follower(hashing, progress, file)
+
+    async def find_fault(self) -> str | None:
+        """Return why it is not that tree."""
+        try:
+            hashes = await self._follower.follow()
+        except TarballError as error:
+            return str(error)
+        return None if hashes.include(self._tree_hash) else f"sent another tree, {hashes.skip_empty}"

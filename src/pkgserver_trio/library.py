@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 import trio
@@ -21,8 +21,8 @@ from pkgserver_trio.trouble import Trouble, trouble_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from pkgserver_trio.downloads import Downloads
-    from pkgserver_trio.hashing import Hashing
+    from pkgserver_trio.downloads import Downloads, Order
+    from pkgserver_trio.open_file import OpenFile
     from pkgserver_trio.resource import Resource
     from pkgserver_trio.store import Store
 
@@ -36,6 +36,13 @@ class Sighting:
     mtime_seconds: int | None
 
 
+class Judge(Protocol):
+    """Looks at files of the cache that this store did not write, as `Hashing` does."""
+
+    async def fault_of(self, file: OpenFile, size: int, resource: Resource, /) -> str | None:
+        """Return why a whole file of `size` bytes is not the resource; None when it is. Raises OSError."""
+
+
 class Library:
     """Obtains resources from the store, from flights that are under way, or by beginning one."""
 
@@ -44,20 +51,22 @@ class Library:
         nursery: trio.Nursery,
         store: Store,
         downloads: Downloads,
-        hashing: Hashing,
+        judge: Judge,
     ) -> None:
         self.store = store
         self.downloads = downloads
         self.statistics = store.statistics
-        self._hashing = hashing
+        self._judge = judge
         self._count_nginx_hit = store.statistics.count_nginx_hit
         self._inspections: Coalescer[Resource, Errand[bool]] = Coalescer(nursery)
         self._log = structlog.get_logger()
 
-    async def obtain(self, resource: Resource, *, peer: str = "") -> StoredFile | FlightReader:
+    async def obtain(
+        self, resource: Resource, *, peer: str = "", order: Order | None = None
+    ) -> StoredFile | FlightReader:
         """Return an open file (a hit) or the reader of a running download (a miss); the caller closes it.
 
-        `peer` is for whom it is (none: for ourselves). Raises ResourceUnavailableError.
+        `peer` is for whom it is (none: for ourselves), `order` as in `Downloads.join`. Raises ResourceUnavailableError.
         """
         while True:
             stored = self.store.open_verified(resource)
@@ -67,7 +76,7 @@ class Library:
             if flight is None:
                 if await self._look_into(resource) or self._is_at_hand(resource):
                     continue
-                flight = self.downloads.join(resource, peer)  # no checkpoint since it was not at hand
+                flight = self.downloads.join(resource, peer, order)  # no checkpoint since it was not at hand
             reader = await flight.open_reader()
             if reader is not None:
                 return reader
@@ -164,7 +173,7 @@ class Library:
             return False
         stored, verified = found
         try:
-            fault = None if verified else await self._hashing.fault_of(stored.file, stored.size_bytes, resource)
+            fault = None if verified else await self._judge.fault_of(stored.file, stored.size_bytes, resource)
             if fault is None:
                 await self.store.admit(resource, stored.stat)
             else:

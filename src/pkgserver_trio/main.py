@@ -22,6 +22,7 @@ from pkgserver_trio.building import build_app, build_library, build_registries, 
 from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.log_hub import LogHub
+from pkgserver_trio.mirror_building import build_mirror, open_mirror
 from pkgserver_trio.names import own_names
 from pkgserver_trio.opening import StartError, empty, find_hit_logs, make_folders, open_verified
 from pkgserver_trio.origin_check import Origins, open_origins
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     import httpx
 
     from pkgserver_trio.library import Library
+    from pkgserver_trio.mirror import Mirror
+    from pkgserver_trio.mirror_building import MirrorParts
     from pkgserver_trio.registries import Registries
     from pkgserver_trio.settings import Settings
     from pkgserver_trio.store_lock import Ownership
@@ -55,6 +58,7 @@ class _Parts(NamedTuple):
     servers: tuple[StorageServer, ...]
     origins: Origins
     verified: Verified
+    mirror: MirrorParts | None
     listeners: list[trio.SocketListener]
     hub: LogHub
     last_resort: Callable[[], None]
@@ -68,6 +72,7 @@ class Running:
     stopping: trio.Event
     stopped: trio.Event
     library: Library
+    mirror: Mirror | None
     registries: Registries
     server: Server
     hub: LogHub
@@ -97,9 +102,10 @@ async def run(
             async with (
                 open_storage_servers(settings, transport=transport) as servers,
                 open_origins(settings, transport=transport) as origins,
+                open_mirror(settings, transport=transport) as mirror,
                 own_names(),
             ):
-                opened = (ownership, servers, origins, verified, listeners)
+                opened = (ownership, servers, origins, verified, mirror, listeners)
                 parts = _Parts(settings, hit_logs, *opened, hub or LogHub(), last_resort)
                 await _run_tree(parts, stopping, task_status)
 
@@ -110,12 +116,14 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
         library = running.library
         async with trio.open_nursery() as services:
             services.start_soon(keep, library, parts.hit_logs)
+            if running.mirror is not None:
+                services.start_soon(keep, running.mirror.library)
             services.start_soon(watch_vitals, library.statistics, library.store)
             services.start_soon(parts.ownership.keep)
             services.start_soon(running.registries.run)
             services.start_soon(_watch, parts, running.registries)
             services.start_soon(running.verifying.run)
-            services.start_soon(_drain, stopping, library, parts)
+            services.start_soon(_drain, stopping, running, parts)
             structlog.get_logger().info("serving", url=running.url, version=__version__, inflate=INFLATE_LIBRARY)
             task_status.started(running)
             graceful_seconds = parts.settings.graceful_seconds
@@ -123,6 +131,8 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
             services.cancel_scope.cancel()
         downloads.cancel_scope.deadline = trio.current_time() + parts.settings.drain_seconds
     await library.store.save_access_times()
+    if running.mirror is not None:
+        await running.mirror.library.store.save_access_times()
     running.stopped.set()
 
 
@@ -131,11 +141,13 @@ def _assemble(parts: _Parts, stopping: trio.Event, downloads: trio.Nursery) -> R
     library = build_library(settings, parts.servers, parts.verified, downloads)
     registries = build_registries(settings, parts.servers, parts.origins, library)
     verifying = build_verifying(settings, library)
-    app = build_app(settings, library, registries, Admin(library, parts.hub, verifying, settings.admin_token_sha256))
+    mirror = build_mirror(settings, parts.mirror, downloads)
+    admin = Admin(library, parts.hub, verifying, settings.admin_token_sha256, mirror)
+    app = build_app(settings, library, registries, admin, mirror)
     server = Server.from_settings(cast("Any", app), settings)
     app.metrics.watch(server.connections)
     url = url_of(parts.listeners[0])
-    return Running(url, stopping, trio.Event(), library, registries, server, parts.hub, verifying)
+    return Running(url, stopping, trio.Event(), library, mirror, registries, server, parts.hub, verifying)
 
 
 async def _watch(parts: _Parts, registries: Registries) -> None:
@@ -143,11 +155,13 @@ async def _watch(parts: _Parts, registries: Registries) -> None:
     await watch(registries.turns, patience_seconds=patience, last_resort=parts.last_resort)
 
 
-async def _drain(stopping: trio.Event, library: Library, parts: _Parts) -> None:
+async def _drain(stopping: trio.Event, running: Running, parts: _Parts) -> None:
     await stopping.wait()
     parts.ownership.announce_end(parts.settings.graceful_seconds + parts.settings.drain_seconds)
-    library.downloads.drain()
-    await parts.hub.close()
+    running.library.downloads.drain()
+    if running.mirror is not None:
+        running.mirror.drain()
+    await running.hub.close()
 
 
 @asynccontextmanager

@@ -11,10 +11,13 @@ from pkgserver_trio.disk import Disk
 from pkgserver_trio.hit_file import NoHitLogError, check_hit_log
 from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.mtimes import Mtimes
+from pkgserver_trio.object_records import ObjectRecords
 from pkgserver_trio.verified import Verified
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
+
+    from pkgserver_trio.object_path import ObjectName
 
 _FOLDERS = ("cache", "static", "temp", "quarantine")
 
@@ -23,10 +26,10 @@ class StartError(Exception):
     """The server cannot start; the text says why."""
 
 
-def make_folders(root: Path) -> None:
+def make_folders(root: Path, names: Collection[str] = _FOLDERS) -> None:
     """Make the folders that are missing below `root`. Raises StartError."""
     try:
-        for name in _FOLDERS:
+        for name in names:
             (root / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"the storage root {root} cannot be used: {error.strerror} ({error.filename})") from error
@@ -48,6 +51,23 @@ def open_verified(path: Path) -> Verified:
     """Open the memory of what is verified. Raises StartError."""
     try:
         return Verified(path)
+    except (sqlite3.Error, OSError) as error:
+        raise StartError(f"{path} cannot be used: {error}") from error
+
+
+def open_mirror_folder(root: Path) -> Path:
+    """Make the folder of the mirror below `root`, without unfinished work and unknown files. Raises StartError."""
+    folder = root / "mirror"
+    make_folders(folder, ("cache", "temp", "quarantine"))
+    for name in ("temp", "quarantine"):
+        empty(folder / name)
+    return folder
+
+
+def open_records(path: Path, is_pointer: Callable[[ObjectName], bool]) -> ObjectRecords:
+    """Open the memory of what is known of mirrored objects. Raises StartError."""
+    try:
+        return ObjectRecords(path, is_pointer)
     except (sqlite3.Error, OSError) as error:
         raise StartError(f"{path} cannot be used: {error}") from error
 

@@ -15,8 +15,8 @@ from pkgserver_trio.errors import UpstreamError
 
 if TYPE_CHECKING:
     from pkgserver_trio.candidates import Candidates
+    from pkgserver_trio.copies import Head, Server
     from pkgserver_trio.resource import Resource
-    from pkgserver_trio.upstream import Head, StorageServer
 
 #: Races at one time, in all and for one peer.
 _MAX_RACES = 64
@@ -29,9 +29,7 @@ class Probes:
     def __init__(self) -> None:
         self._turns = Turns(_MAX_RACES, _MAX_RACES_EACH)
 
-    async def find(
-        self, resource: Resource, candidates: Candidates, peer: str, deadline: float
-    ) -> tuple[StorageServer, Head]:
+    async def find(self, resource: Resource, candidates: Candidates, peer: str, deadline: float) -> tuple[Server, Head]:
         """Return the first candidate that says it has the resource, and what it says of it.
 
         Raises ResourceUnavailableError when none does, or when it was not the turn of `peer` by `deadline`.
@@ -44,13 +42,11 @@ class Probes:
         raise candidates.verdict(resource.name)
 
 
-async def _race(
-    servers: list[StorageServer], resource: Resource, candidates: Candidates
-) -> tuple[StorageServer, Head] | None:
+async def _race(servers: list[Server], resource: Resource, candidates: Candidates) -> tuple[Server, Head] | None:
     """Ask all `servers` at once; return the first that has the resource, and cancel the others."""
-    winners: list[tuple[StorageServer, Head]] = []
+    winners: list[tuple[Server, Head]] = []
 
-    async def ask(server: StorageServer) -> None:
+    async def ask(server: Server) -> None:
         try:
             head = await server.probe(resource.path)
         except UpstreamError as failure:

@@ -1,4 +1,4 @@
-"""A resource: one registry, package or artifact tarball, named by its git tree hash.
+"""A resource: one registry, package or artifact tarball, named by its git tree hash; or what is as immutable.
 
 1. A path from outside becomes a ``Resource`` only through ``parse``, which matches the whole raw path; so ``name`` can
    be joined to a directory without further checks.
@@ -14,6 +14,7 @@ from itertools import product
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _HASH = "[0-9a-f]{40}"
+_MIRRORED = re.compile(rf"mirror/({_HASH})")
 _RESOURCE = re.compile(rf"/(?:(registry|package)/({_UUID})|artifact)/({_HASH})")
 _ARTIFACT_TOML = re.compile(rf"/artifact/({_HASH})/([A-Za-z0-9_.+-]{{1,128}})")
 _HASH_DIGITS = 40
@@ -27,6 +28,13 @@ class Kind(StrEnum):
     REGISTRY = "registry"
     PACKAGE = "package"
     ARTIFACT = "artifact"
+    MIRROR = "mirror"
+    """One version of an object of a bucket: not named by a tree, and never by a path from outside."""
+
+
+#: What storage servers have, as tarballs.
+TARBALLS = (Kind.REGISTRY, Kind.PACKAGE, Kind.ARTIFACT)
+_WITHOUT_UUID = frozenset({Kind.ARTIFACT, Kind.MIRROR})
 
 
 class Form(Enum):
@@ -41,10 +49,10 @@ _VARIANTS = tuple(product(Form, Kind))
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """The name of one tarball.
+    """The name of one tarball, or of one version of an object (``tree_hash`` then is a hash of what tells it apart).
 
     ``tree_hash`` is 40 and ``uuid`` 8-4-4-4-12 lower-case hexadecimal digits. Raises ``ValueError`` when a registry or
-    a package has no uuid, or an artifact has one.
+    a package has no uuid, or another one has one.
     """
 
     kind: Kind
@@ -53,8 +61,14 @@ class Resource:
     form: Form = Form.GZIP
 
     def __post_init__(self) -> None:
-        if (self.uuid is None) != (self.kind is Kind.ARTIFACT):
+        if (self.uuid is None) != (self.kind in _WITHOUT_UUID):
             raise ValueError("a registry or a package has a uuid, an artifact has none")
+
+    @classmethod
+    def parse_name(cls, name: str) -> Resource | None:
+        """Return the resource whose file below ``cache/`` is called ``name``, or None when there is none such."""
+        match = _MIRRORED.fullmatch(name)
+        return cls.parse(f"/{name}") if match is None else cls(Kind.MIRROR, match[1])
 
     @classmethod
     def parse(cls, path: str) -> Resource | None:

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Final
 
 from pkgserver_trio.errors import BrokenError, CorruptError, SilentError
 from pkgserver_trio.recent import Recent
+from pkgserver_trio.resource import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pkgserver_trio.errors import UpstreamError
-    from pkgserver_trio.resource import Kind, Resource
+    from pkgserver_trio.resource import Resource
 
 OTHER: Final = "<other>"
 #: What requests are grouped by.
-TARGETS: Final = ("/", "/meta", "/registries", "/metrics", "/registry", "/package", "/artifact", OTHER)
-_TARGET = re.compile(r"(/(?:registries|metrics)?|/meta)\Z|(/meta|/registry|/package|/artifact)/")
+TARGETS: Final = ("/", "/meta", "/registries", "/metrics", "/registry", "/package", "/artifact", "/mirror", OTHER)
+_TARGET = re.compile(r"(/(?:registries|metrics)?|/meta)\Z|(/meta|/registry|/package|/artifact|/mirror)/")
 
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
 _PROBE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -114,6 +115,14 @@ class Statistics:
         self.answers[resource.kind, outcome] += 1
         if outcome not in {Outcome.ABSENT, Outcome.FAILED}:
             self.recent.serve(resource.pack())
+
+    def count_mirrored(self, outcome: Outcome) -> None:
+        """Count an answer to GET of an object of a bucket."""
+        self.answers[Kind.MIRROR, outcome] += 1
+
+    def count_mirrored_head(self) -> None:
+        """Count a HEAD of an object of a bucket."""
+        self.heads[Kind.MIRROR] += 1
 
     def count_head(self, resource: Resource) -> None:
         """Count a HEAD of a resource, whatever came of it."""

@@ -25,7 +25,7 @@ from pkgserver_trio.index import Index
 from pkgserver_trio.open_file import OpenFile, StoredFile
 from pkgserver_trio.remedies import Remedies
 from pkgserver_trio.reservation import Reservation, disk_errors_are_unavailability
-from pkgserver_trio.resource import Resource
+from pkgserver_trio.resource import TARBALLS, Resource
 from pkgserver_trio.space import Space
 from pkgserver_trio.statistics import Statistics
 from pkgserver_trio.survey import save_access_times, survey
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pkgserver_trio.disk import Disk, FileStat
+    from pkgserver_trio.resource import Kind
     from pkgserver_trio.verified import Verified
 
 
@@ -55,9 +56,10 @@ class Store:
         max_cache_bytes: int | None,
         wall_ns: Callable[[], int] = time.time_ns,
         statistics: Statistics | None = None,
+        kinds: tuple[Kind, ...] = TARBALLS,
     ) -> None:
         self.root, self.disk = root, disk
-        self.files = CacheFiles(root, disk)
+        self.files = CacheFiles(root, disk, kinds)
         self.verified = verified
         self._remedies = Remedies(self.files, verified)
         self.statistics = statistics or Statistics()

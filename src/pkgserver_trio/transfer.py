@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from pkgserver_trio.copies import Rest
 from pkgserver_trio.errors import BrokenError
-from pkgserver_trio.upstream import Rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pkgserver_trio.copies import Body, Server
     from pkgserver_trio.progress import Progress
     from pkgserver_trio.reservation import Reservation
-    from pkgserver_trio.upstream import Body, StorageServer
 
 #: How often one copy is resumed.
 MAX_RESUMES = 5
@@ -30,7 +30,7 @@ class Transfer:
     """Receives the copy of `server`. `on_cut` is called when bytes that readers may have got turn out to be others."""
 
     def __init__(
-        self, server: StorageServer, reservation: Reservation, progress: Progress, on_cut: Callable[[], None]
+        self, server: Server, reservation: Reservation, progress: Progress, on_cut: Callable[[], None]
     ) -> None:
         self.failures: list[BrokenError] = []
         """What it was resumed after."""
@@ -47,7 +47,7 @@ class Transfer:
         return bool(self._position)
 
     async def run(self, *, patience: float, least_bytes: int) -> None:
-        """Receive the whole copy; `patience` and `least_bytes` as in `StorageServer.open_body`.
+        """Receive the whole copy; `patience` and `least_bytes` as in `Server.open_body`.
 
         Raises UpstreamError, ResourceUnavailableError.
         """

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import httpx
 import trio
 
+from pkgserver_trio.asking import Patience, answer_to, failures_of, is_coded, length_of, strong_tag_of
 from pkgserver_trio.backoff import Backoff
 from pkgserver_trio.byte_range import size_by_rest
+from pkgserver_trio.copies import Body, Head
 from pkgserver_trio.credentials import masked
 from pkgserver_trio.errors import AbsentError, BrokenError, SilentError
 from pkgserver_trio.http_client import http_client, raw_body, trust
-from pkgserver_trio.inflate import TarballError
 from pkgserver_trio.reception import LEAST_BYTES, Decoded, Pieces
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
 from pkgserver_trio.statistics import ServerTally
@@ -22,36 +23,12 @@ from pkgserver_trio.statistics import ServerTally
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
+    from pkgserver_trio.copies import Rest
     from pkgserver_trio.settings import Settings
 
 _ABSENT = frozenset({403, 404, 410})
 #: A server that refuses HEAD may still have the resource.
 _HEAD_REFUSED = frozenset({405, 501})
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What a response head says of a resource: its size in bytes, None when it does not say; its strong validator."""
-
-    size_bytes: int | None
-    etag: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A resource on its way: what the head said, the byte that the pieces begin with, and the pieces."""
-
-    head: Head
-    start: int
-    pieces: AsyncIterator[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """What is still missing of a resource: all from byte `start` on, of the copy that `etag` names."""
-
-    start: int
-    etag: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +38,6 @@ class ListingAnswer:
     body: bytes
     etag: str | None
     last_modified: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait, in seconds: for a connection, for a response head, and while a body is silent."""
-
-    connect_seconds: float
-    head_seconds: float
-    body_seconds: float
 
 
 class StorageServer:
@@ -96,14 +64,14 @@ class StorageServer:
 
     async def probe(self, path: str) -> Head:
         """Ask by HEAD whether the server has `path`. Raises AbsentError, SilentError, BrokenError."""
-        with self._failures(), self._deadline(self._patience.connect_seconds + self._patience.head_seconds):
+        with failures_of(self.name), self._deadline(self._patience.connect_seconds + self._patience.head_seconds):
             asked = trio.current_time()
             async with self._ask(self._probes, "HEAD", path) as response:
                 self.tally.probe_seconds.observe(trio.current_time() - asked)
                 if response.status_code in _HEAD_REFUSED:
                     return Head(None)
                 self._check_status(response)
-                return Head(None) if _is_coded(response) else _head(response)
+                return Head(None) if is_coded(response) else _head(response)
 
     async def has(self, path: str) -> bool | None:
         """Tell whether the server has `path`; None when it did not say."""
@@ -126,13 +94,13 @@ class StorageServer:
         just connected. A server need not honour `rest`: see `Body.start`.
         """
         headers = {} if rest is None else {"Range": f"bytes={rest.start}-", "If-Range": rest.etag}
-        with self._failures(), self._deadline(patience * self._patience.head_seconds) as deadline:
+        with failures_of(self.name), self._deadline(patience * self._patience.head_seconds) as deadline:
             async with self._ask(self._bodies, "GET", path, headers) as response:
                 deadline.deadline = float("inf")
                 head, start = self._check_head(response, rest)
                 async with raw_body(response) as raw:
                     pieces = Pieces(raw, patience * self._patience.body_seconds, least_bytes)
-                    if _is_coded(response) and await pieces.is_gzip_twice():
+                    if is_coded(response) and await pieces.is_gzip_twice():
                         yield Body(Head(None), start, Decoded(pieces))
                     else:
                         yield Body(head, start, pieces)
@@ -143,7 +111,7 @@ class StorageServer:
             self._check_status(response)
             return _head(response), 0
         size = size_by_rest(response.headers.get("Content-Range"), rest.start)
-        if size is None or _is_coded(response):
+        if size is None or is_coded(response):
             raise BrokenError(self.name, f"sent another range than the one from byte {rest.start}")
         return Head(size, rest.etag), rest.start
 
@@ -151,7 +119,7 @@ class StorageServer:
         """GET a listing of at most `MAX_LISTING_BYTES`; None when it still is the one called `etag`."""
         headers = {} if etag is None else {"If-None-Match": etag}
         patience = self._patience
-        with self._failures(), self._deadline(patience.connect_seconds + patience.head_seconds) as deadline:
+        with failures_of(self.name), self._deadline(patience.connect_seconds + patience.head_seconds) as deadline:
             async with self._ask(self._probes, "GET", path, headers) as response:
                 if response.status_code == httpx.codes.NOT_MODIFIED and etag is not None:
                     return None
@@ -170,21 +138,9 @@ class StorageServer:
     async def _ask(
         self, client: httpx.AsyncClient, method: str, path: str, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[httpx.Response]:
-        """Open the answer; ask once more when the connection ends before one.
-
-        A server may close a kept connection at the moment when it is used again (RFC 9112, 9.3.1).
-        """
         request = client.build_request(method, self._url + path, headers=headers)
-        try:
-            response = await client.send(request, stream=True)
-        except (httpx.ReadError, httpx.RemoteProtocolError) as error:
-            if not _is_unanswered(error):
-                raise
-            response = await self._anew.send(request, stream=True)
-        try:
+        async with answer_to(request, client, self._anew) as response:
             yield response
-        finally:
-            await response.aclose()
 
     def _check_status(self, response: httpx.Response) -> None:
         if response.status_code in _ABSENT:
@@ -198,34 +154,9 @@ class StorageServer:
         with trio.fail_after(seconds) as scope:
             yield scope
 
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        try:
-            yield
-        except (httpx.TimeoutException, trio.TooSlowError) as error:
-            raise SilentError(self.name, _reason(error)) from error
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError, TarballError) as error:
-            raise BrokenError(self.name, _reason(error)) from error
-
-
-def _is_unanswered(error: httpx.TransportError) -> bool:
-    # Of what breaks the protocol, httpx tells by its text alone.
-    return isinstance(error, httpx.ReadError) or "without sending a response" in str(error)
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__} {error}".strip()
-
-
-def _is_coded(response: httpx.Response) -> bool:
-    return response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}
-
 
 def _head(response: httpx.Response) -> Head:
-    text = response.headers.get("Content-Length", "")
-    etag = "" if _is_coded(response) else response.headers.get("ETag", "")
-    size = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None  # noqa: PLR2004 # fits 64 bits
-    return Head(size, etag if etag.startswith('"') and etag.isascii() and etag.isprintable() else None)
+    return Head(length_of(response), None if is_coded(response) else strong_tag_of(response))
 
 
 @asynccontextmanager

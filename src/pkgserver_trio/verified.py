@@ -48,19 +48,7 @@ class Verified:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        try:
-            self._database = _open_database(path)
-        except sqlite3.DatabaseError as error:
-            code = error.sqlite_errorcode & _PRIMARY
-            if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
-                structlog.get_logger().warning("what is verified will not be remembered", error=str(error))
-                self._database = _open_database(":memory:")
-                return
-            if code not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-                raise
-            for suffix in ("", "-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-            self._database = _open_database(path)
+        self._database = open_database(path, _SCHEMA, "verified")
 
     def close(self) -> None:
         """Write everything out."""
@@ -107,13 +95,32 @@ class Verified:
         return row
 
 
-def _open_database(path: Path | str) -> sqlite3.Connection:
+def open_database(path: Path, schema: str, table: str) -> sqlite3.Connection:
+    """Return the database at `path`, one in memory where the disk is full or fails; a damaged one is begun anew.
+
+    Raises sqlite3.Error.
+    """
+    try:
+        return _open_database(path, schema, table)
+    except sqlite3.DatabaseError as error:
+        code = error.sqlite_errorcode & _PRIMARY
+        if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+            structlog.get_logger().warning(f"what is {table} will not be remembered", error=str(error))
+            return _open_database(":memory:", schema, table)
+        if code not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            raise
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return _open_database(path, schema, table)
+
+
+def _open_database(path: Path | str, schema: str, table: str) -> sqlite3.Connection:
     database = sqlite3.connect(path, check_same_thread=False, timeout=_BUSY_SECONDS)
     try:
         _write_ahead(database)
         database.execute("PRAGMA synchronous = NORMAL")  # durable enough: see the module's docstring
-        database.execute(_SCHEMA)
-        database.execute("SELECT count(*) FROM (SELECT name FROM verified LIMIT 1)")  # finds damage now, not later
+        database.execute(schema)
+        database.execute(f"SELECT count(*) FROM (SELECT * FROM {table} LIMIT 1)")  # noqa: S608 # finds damage now, not later
         database.commit()
     except sqlite3.Error:
         database.close()

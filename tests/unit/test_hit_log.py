@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pkgserver_trio.hit_log import Hit, parse_hits
-from pkgserver_trio.resource import Kind, Resource
+from pkgserver_trio.resource import TARBALLS, Kind, Resource
 
 HASH = "0123456789abcdef0123456789abcdef01234567"
 UUID = "23338594-aafe-5451-b93e-139f81909106"
@@ -14,7 +14,7 @@ PATH = f"/artifact/{HASH}"
 DIGITS = st.sampled_from("0123456789abcdef")
 RESOURCES = st.builds(
     lambda kind, digits: Resource(kind, digits, None if kind is Kind.ARTIFACT else UUID),
-    st.sampled_from(Kind),
+    st.sampled_from(TARBALLS),
     st.text(DIGITS, min_size=40, max_size=40),
 )
 

@@ -229,19 +229,20 @@ def _mask_secret(text: str) -> str:
     return text if text.lower() == NONE else "***"
 
 
-def _mask_credentials(text: str) -> str:
+def mask_credentials(text: str) -> str:
+    """Return a list of URLs as it can be shown."""
     return _QUERY.sub(r"\1***", _CREDENTIALS.sub("***@", text))
 
 
 BOOLEAN: Final = Grammar("true or false", _boolean)
 LISTEN: Final = Grammar("host:port, with an IPv6 address in brackets and a port from 0 to 65535", _listen)
-HOST_NAME: Final = Grammar("a host name", _host_name, mask=_mask_credentials)
+HOST_NAME: Final = Grammar("a host name", _host_name, mask=mask_credentials)
 PATH: Final = Grammar("a printable path", _path)
 PATHS: Final = Grammar("printable paths, comma separated", _paths)
-PUBLIC_URL: Final = Grammar("an http or https URL without credentials or query", _public_url, mask=_mask_credentials)
-URLS: Final = Grammar("http or https URLs without a query, comma separated", _urls, mask=_mask_credentials)
+PUBLIC_URL: Final = Grammar("an http or https URL without credentials or query", _public_url, mask=mask_credentials)
+URLS: Final = Grammar("http or https URLs without a query, comma separated", _urls, mask=mask_credentials)
 NETWORKS: Final = Grammar("networks such as 10.0.0.0/8 or fd00::/8, comma separated", _networks)
 SHA256: Final = Grammar("64 hexadecimal digits", _sha256, mask=_mask_secret)
 REGISTRIES: Final = Grammar(
-    "uuid or uuid=origin-url, comma separated, each uuid once, or *", _registries, mask=_mask_credentials
+    "uuid or uuid=origin-url, comma separated, each uuid once, or *", _registries, mask=mask_credentials
 )

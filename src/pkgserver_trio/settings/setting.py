@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pkgserver_trio.settings.buckets import WrongItemError
+
 if TYPE_CHECKING:
     from pkgserver_trio.settings.grammar import Grammar
 
@@ -33,6 +35,8 @@ class Setting:
         """Return the value that `text` stands for; raises SettingsError."""
         try:
             return self.grammar.parse(text)
-        except ValueError:
+        except ValueError as error:
             shown = repr(self.grammar.mask(text))  # repr keeps a value with line breaks on one line
-            raise SettingsError(f"{self.name} is {shown}, expected {self.grammar.expected}", self.name) from None
+            reason = f": {error}" if isinstance(error, WrongItemError) else ""
+            told = f"{self.name} is {shown}, expected {self.grammar.expected}{reason}"
+            raise SettingsError(told, self.name) from None

@@ -26,7 +26,7 @@ from pkgserver_trio.settings.grammar import (
     seconds,
     size,
 )
-from pkgserver_trio.settings.inherited import InheritedSettings
+from pkgserver_trio.settings.mirror import MirrorSettings
 from pkgserver_trio.settings.setting import Setting
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ _WAIT: Final = seconds(0.1, 3600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(InheritedSettings):
-    """What the operator chose, PkgServer.jl's settings and ours; what can hold a password is left out of the repr."""
+class Settings(MirrorSettings):
+    """What the operator chose: all settings; what can hold a password is left out of the repr."""
 
     public_url: Annotated[
         str,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pkgserver_trio.flight import Flight
     from pkgserver_trio.library import Library
     from pkgserver_trio.log_hub import LogHub
+    from pkgserver_trio.mirror import Mirror
     from pkgserver_trio.verifying import Verifying
     from pkgserver_trio.web.request import Request
     from pkgserver_trio.web.routes import Answer
@@ -48,8 +49,16 @@ _CHALLENGE = {"WWW-Authenticate": 'Basic realm="admin"'}
 class Admin:
     """Everything below `/admin`; all of it is disabled where `token_sha256` is None."""
 
-    def __init__(self, library: Library, hub: LogHub, verifying: Verifying, token_sha256: str | None) -> None:
+    def __init__(
+        self,
+        library: Library,
+        hub: LogHub,
+        verifying: Verifying,
+        token_sha256: str | None,
+        mirror: Mirror | None = None,
+    ) -> None:
         self._library = library
+        self._mirror = mirror
         self._verifying = verifying
         self._token_sha256 = token_sha256
         self._failures = Failures()
@@ -123,7 +132,10 @@ class Admin:
         return answers.json_text(self._verifying.report(), HTTPStatus.ACCEPTED if began else HTTPStatus.CONFLICT)
 
     def _get_flights(self, _request: Request) -> TrioResponse:
-        return answers.json_text([describe_flight(flight) for flight in self._library.downloads.flights])
+        flights = [*self._library.downloads.flights]
+        if self._mirror is not None:
+            flights += self._mirror.library.downloads.flights
+        return answers.json_text([describe_flight(flight) for flight in flights])
 
 
 def describe_flight(flight: Flight) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _TEXT = "text/plain; charset=utf-8"
 _RETRY_SECONDS = 5
 _STATUSES: Mapping[type[errors.ResourceUnavailableError], HTTPStatus] = {
     errors.NotFoundError: HTTPStatus.NOT_FOUND,
+    errors.ForbiddenError: HTTPStatus.FORBIDDEN,
     errors.UpstreamSilentError: HTTPStatus.GATEWAY_TIMEOUT,
     errors.UpstreamFailedError: HTTPStatus.BAD_GATEWAY,
     errors.StorageFullError: HTTPStatus.INSUFFICIENT_STORAGE,
@@ -72,6 +73,6 @@ def unavailable(error: errors.ResourceUnavailableError) -> TrioResponse:
     """Say why a resource cannot be served, in one line: storage servers had their word in it."""
     status = _STATUSES[type(error)]
     reason = printable(str(error))
-    if status is HTTPStatus.NOT_FOUND:
+    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN}:
         return text(f"{reason}\n", status, {"Cache-Control": "no-store"})
     return try_later(reason, status)

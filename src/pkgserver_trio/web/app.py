@@ -15,6 +15,7 @@ from pkgserver_trio.web.artifact_toml import get_artifact_toml
 from pkgserver_trio.web.connection import Connection
 from pkgserver_trio.web.meta import MetaPages
 from pkgserver_trio.web.metrics import Metrics
+from pkgserver_trio.web.mirror import MirrorPages
 from pkgserver_trio.web.pages import Pages
 from pkgserver_trio.web.peers import peer_of
 from pkgserver_trio.web.registries import RegistryPages
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from quart_trio.wrappers import TrioResponse
 
     from pkgserver_trio.library import Library
+    from pkgserver_trio.mirror import Mirror
     from pkgserver_trio.registries import Registries
     from pkgserver_trio.settings.grammar import Network
     from pkgserver_trio.web.admin import Admin
@@ -50,6 +52,7 @@ class PackageServer(QuartTrio):
         public_url: str,
         trusted_proxies: Collection[Network] = (),
         siblings: Sequence[str] = (),
+        mirror: Mirror | None = None,
     ) -> None:
         super().__init__("pkgserver_trio", static_folder=None)
         self.config["RESPONSE_TIMEOUT"] = None  # Quart would cut a long body off, without a word
@@ -58,10 +61,11 @@ class PackageServer(QuartTrio):
         self._trusted_proxies = trusted_proxies
         self._admin = admin
         self.statistics = library.statistics
-        self.metrics = Metrics(library, registries)
+        self.metrics = Metrics(library, registries, mirror)
         self._pages = Pages(registries, self.metrics, public_url)
         self._meta = MetaPages(library, registries, public_url=public_url, siblings=siblings)
         self._registries = RegistryPages(registries)
+        self._mirrored = MirrorPages(mirror, library.statistics)
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> TrioResponse:
         """Answer one request."""
@@ -84,7 +88,7 @@ class PackageServer(QuartTrio):
         if artifact is not None:
             return readable(partial(get_artifact_toml, library, *artifact, public_url=self._public_url))
         page = self._find_page(path)
-        return readable(at_once(page)) if page else self._admin.find(path)
+        return readable(at_once(page)) if page else self._mirrored.find(path) or self._admin.find(path)
 
     def _find_page(self, path: str) -> Callable[[Request], TrioResponse] | None:
         return self._pages.find(path) or self._registries.find(path) or self._meta.find(path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from pkgserver_trio.index import Index
 from pkgserver_trio.resource import Kind
 from pkgserver_trio.statistics import Outcome
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from pkgserver_trio.library import Library
+    from pkgserver_trio.mirror import Mirror
     from pkgserver_trio.registries import Registries
     from pkgserver_trio.statistics import Histogram, ServerTally, Statistics
     from pkgserver_trio.store import Store
@@ -59,13 +61,15 @@ class RequestCollector(Collector):
 class CacheCollector(Collector):
     """The cache and its disk."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, mirror: Mirror | None = None) -> None:
         self._store = store
+        self._mirrored = Index() if mirror is None else mirror.library.store.index
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
         index, space = self._store.index, self._store.space
-        held = {kind: index.held(kind) for kind in Kind}
+        mirrored = self._mirrored
+        held = {kind: (mirrored if kind is Kind.MIRROR else index).held(kind) for kind in Kind}
         for name, number in (("files", 0), ("bytes", 1)):
             family = GaugeMetricFamily(
                 f"pkgserver_cached_resource_{name}", f"Cached resources, in {name}.", labels=["resource_type"]
@@ -73,8 +77,10 @@ class CacheCollector(Collector):
             for kind in Kind:
                 family.add_metric([kind], held[kind][number])
             yield family
-        yield _counter("pkgserver_evicted_files", "Files removed to make room.", index.evicted_files)
-        yield _counter("pkgserver_evicted_bytes", "Their size.", index.evicted_bytes)
+        yield _counter(
+            "pkgserver_evicted_files", "Files removed to make room.", index.evicted_files + mirrored.evicted_files
+        )
+        yield _counter("pkgserver_evicted_bytes", "Their size.", index.evicted_bytes + mirrored.evicted_bytes)
         yield _gauge("pkgserver_disk_keep_free_bytes", "What eviction keeps free.", space.keep_free_bytes)
         free = self._store.statistics.disk_free_bytes
         if free is not None:
@@ -84,18 +90,22 @@ class CacheCollector(Collector):
 class UpstreamCollector(Collector):
     """The storage servers, and the downloads from them."""
 
-    def __init__(self, library: Library, registries: Registries) -> None:
-        self._downloads = library.downloads
+    def __init__(self, library: Library, registries: Registries, mirror: Mirror | None = None) -> None:
+        self._downloads = [library.downloads] if mirror is None else [library.downloads, mirror.library.downloads]
+        self._servers = library.downloads.servers
+        self._origins = [] if mirror is None else list(mirror.origins.values())
         self._registries = registries
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
-        tallies = {server.name: server.tally for server in self._downloads.servers}
+        tallies = self._tallies()
+        flights = sum(len(downloads.flights) for downloads in self._downloads)
+        waiting = sum(downloads.waiting for downloads in self._downloads)
         received = sum(tally.received_bytes for tally in tallies.values())
         yield _counter("pkgserver_received_bytes", "Bytes of resources got from storage servers.", received)
         yield _counter("pkgserver_registry_updates", "New registry heads published.", self._registries.updates)
-        yield _gauge("pkgserver_flights_inprogress", "Downloads under way.", len(self._downloads.flights))
-        yield _gauge("pkgserver_queue_length", "Resources waited for.", self._downloads.waiting)
+        yield _gauge("pkgserver_flights_inprogress", "Downloads under way.", flights)
+        yield _gauge("pkgserver_queue_length", "Resources waited for.", waiting)
         yield _counters(
             "pkgserver_verification_failures",
             "Deliveries that were not the tree asked for.",
@@ -114,6 +124,10 @@ class UpstreamCollector(Collector):
             "server",
             {name: tally.probe_seconds for name, tally in tallies.items()},
         )
+
+    def _tallies(self) -> dict[str, ServerTally]:
+        """Return what happened with each storage server, and each origin of a bucket."""
+        return {server.name: server.tally for server in (*self._servers, *self._origins)}
 
 
 class ConnectionCollector(Collector):

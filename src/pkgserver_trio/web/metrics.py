@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.flavor import Flavor
     from pkgserver_trio.library import Library
+    from pkgserver_trio.mirror import Mirror
     from pkgserver_trio.registries import Registries
 
 #: The version of the text format that is written.
@@ -27,11 +28,11 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics:
     """All metrics of one server."""
 
-    def __init__(self, library: Library, registries: Registries) -> None:
+    def __init__(self, library: Library, registries: Registries, mirror: Mirror | None = None) -> None:
         self._collectors = CollectorRegistry(auto_describe=False)
         self._collectors.register(RequestCollector(library.statistics))
-        self._collectors.register(CacheCollector(library.store))
-        self._collectors.register(UpstreamCollector(library, registries))
+        self._collectors.register(CacheCollector(library.store, mirror))
+        self._collectors.register(UpstreamCollector(library, registries, mirror))
         self._collectors.register(RegistryCollector(registries))
         self._collectors.register(VersionCollector())
         ProcessCollector(registry=self._collectors)

@@ -40,11 +40,18 @@ def plan_answer(request: Request, size: int | None, mtime_seconds: int | None, *
     if miss:
         headers["X-Cache-Miss"] = "miss"
     if mtime_seconds is None:
-        return _whole(headers, size)
+        return whole(headers, size)
     headers["Last-Modified"] = http_date(mtime_seconds)
     etag = None if size is None else entity_tag(mtime_seconds, size)
     if etag is not None:
         headers["ETag"] = etag
+    return decide(request, headers, size, etag=etag, mtime_seconds=mtime_seconds)
+
+
+def decide(
+    request: Request, headers: dict[str, str], size: int | None, *, etag: str | None, mtime_seconds: int
+) -> Plan:
+    """Decide by the conditions and the range of a request; `headers` are those of the whole, and may be changed."""
     if is_not_modified(
         etag=etag,
         mtime_seconds=mtime_seconds,
@@ -54,11 +61,12 @@ def plan_answer(request: Request, size: int | None, mtime_seconds: int | None, *
         del headers["Content-Type"], headers["Accept-Ranges"]
         return Plan(HTTPStatus.NOT_MODIFIED, headers, None)
     if size is None or not range_applies(request.headers.get("If-Range"), etag=etag, mtime_seconds=mtime_seconds):
-        return _whole(headers, size)
+        return whole(headers, size)
     return _ranged(headers, size, request.headers.get("Range"))
 
 
-def _whole(headers: dict[str, str], size: int | None) -> Plan:
+def whole(headers: dict[str, str], size: int | None) -> Plan:
+    """Answer with everything."""
     if size is not None:
         headers["Content-Length"] = str(size)
     return Plan(HTTPStatus.OK, headers, (0, size))
@@ -71,7 +79,7 @@ def _ranged(headers: dict[str, str], size: int, text: str | None) -> Plan:
         refused = {"Content-Range": f"bytes */{size}", "Content-Length": "0"}
         return Plan(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, refused, None)
     if wanted is None:
-        return _whole(headers, size)
+        return whole(headers, size)
     del headers["Accept-Ranges"]  # as nginx, which answers for this server
     headers |= {"Content-Range": wanted.content_range(size), "Content-Length": str(len(wanted))}
     return Plan(HTTPStatus.PARTIAL_CONTENT, headers, (wanted.start, wanted.stop))
@@ -97,12 +105,12 @@ async def _get(library: Library, resource: Resource, request: Request) -> tuple[
     outcome: Outcome | None = None
     while True:
         source = await library.obtain(resource, peer=request.peer)
-        outcome = outcome or _outcome(source)  # of the first look: a second one may join the flight that this began
+        outcome = outcome or outcome_of(source)  # of the first look: a second one may join the flight that this began
         request.line.cache = outcome.value
         request.line.flight = source.flight if isinstance(source, FlightReader) else None
         request.belongings.callback(source.close)
         plan = _plan(request, source)
-        if isinstance(source, FlightReader) and _needs_the_whole(request, source, plan):
+        if isinstance(source, FlightReader) and needs_the_whole(request, source, plan):
             source = await source.whole()
             plan = _plan(request, source)
         if plan.span is None:
@@ -117,7 +125,8 @@ async def _get(library: Library, resource: Resource, request: Request) -> tuple[
         return TrioResponse(body, plan.status, plan.headers), outcome
 
 
-def _outcome(source: StoredFile | FlightReader) -> Outcome:
+def outcome_of(source: StoredFile | FlightReader) -> Outcome:
+    """Return how a source came about, as it is counted."""
     if not isinstance(source, FlightReader):
         return Outcome.HIT
     return Outcome.COALESCED if source.coalesced else Outcome.MISS
@@ -142,7 +151,7 @@ def _plan(request: Request, source: StoredFile | FlightReader) -> Plan:
     return plan_answer(request, source.size_bytes, source.mtime_seconds, miss=miss)
 
 
-def _needs_the_whole(request: Request, reader: FlightReader, plan: Plan) -> bool:
+def needs_the_whole(request: Request, reader: FlightReader, plan: Plan) -> bool:
     """Tell whether an answer has to wait until all is verified.
 
     One without a body says all it says at once, so it must not rest on a size that may be wrong. A range needs the
