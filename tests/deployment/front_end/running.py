@@ -10,11 +10,13 @@ import os
 import re
 import socket
 import subprocess
+import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+from uuid import NAMESPACE_URL, uuid5
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -60,6 +62,9 @@ def adapt(text: str, folder: Path, places: Mapping[str, str], ports: Mapping[int
     """Return a part of the configuration with the places of this machine."""
     known = {
         "/etc/pkgserver-nginx/": f"{folder}/etc/",
+        # Names of sockets are short.
+        "/tmp/mirror.sock": str(Path(tempfile.gettempdir()) / f"mirror-{uuid5(NAMESPACE_URL, str(folder)).hex}.sock"),  # noqa: S108
+        "/var/cache/mirror": f"{folder}/mirror",
         "/tmp/": f"{folder}/tmp/",  # noqa: S108 # the stack's, which is replaced
         "/logs/": f"{folder}/logs/",
         "/hits/": f"{folder}/hits/",
@@ -81,7 +86,7 @@ def adapt(text: str, folder: Path, places: Mapping[str, str], ports: Mapping[int
 
 def lay_out(folder: Path, settings: Mapping[str, str], places: Mapping[str, str], ports: Mapping[int, int]) -> Path:
     """Write the whole configuration below `folder`; return its main file."""
-    for name in ("tmp", "logs", "hits/1", "hits/2", "webroot"):
+    for name in ("tmp", "logs", "hits/1", "hits/2", "webroot", "mirror"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     written = write_conf(folder / "etc" / "conf.d", settings)
     assert written.returncode == 0, written.stderr

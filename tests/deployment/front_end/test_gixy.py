@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MEANT = {
     "hsts_header",  # port 8000 stays open in plain HTTP
     "try_files_is_evil_too",  # the cache of open files that it wants would keep the room of evicted ones
+    "ssrf",  # where a bucket comes from is for .env to say; a path with its slash follows that
     "add_header_redefinition",  # an answer that nginx has begun has its headers already
 }
 NAMED = {"PKG_SERVER_FQDN": "pkg.example.org", "CERTBOT_EMAIL": "admin@example.org"}
