@@ -159,14 +159,23 @@ http {{
 @contextmanager
 def running_faulty(folder: Path, lines: str, wrapper: Sequence[str] = ()) -> Iterator[str]:
     """Run an nginx whose only server block holds `lines`, the idea of another configuration; yield its URL."""
+    with running_small(folder, lines, wrapper) as (url, _):
+        yield url
+
+
+@contextmanager
+def running_small(
+    folder: Path, lines: str, wrapper: Sequence[str] = ()
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run an nginx whose only server block holds `lines`; yield its URL and its process."""
     folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
         main = folder / "nginx.conf"
         main.write_text(FAULTY.format(folder=folder, port=port, lines=lines), "utf-8")
-        with running_nginx(folder, main, [held.fileno()], wrapper):
+        with running_nginx(folder, main, [held.fileno()], wrapper) as process:
             held.close()
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://127.0.0.1:{port}", process
 
 
 @contextmanager
