@@ -41,6 +41,8 @@ def freshness_of(headers: Mapping[str, str], *, ttl_seconds: float, pointer: boo
     directives = _directives(headers.get("cache-control", ""))
     kept = not _NEVER_KEPT & directives.keys() and "set-cookie" not in headers
     lifetime = _lifetime(headers, directives, ttl_seconds)
+    if pointer:
+        lifetime = min(lifetime, POINTER_SECONDS)  # in all: what another cache has kept for a minute is old already
     fresh = min(max(lifetime - _age(headers), 0), _LONGEST_SECONDS)
     strict = bool(_ASK_FIRST & directives.keys())
     freshness = Freshness(kept, fresh, may_lag=not strict, may_outlive=not strict)
