@@ -127,7 +127,8 @@ class UpstreamCollector(Collector):
 
     def _tallies(self) -> dict[str, ServerTally]:
         """Return what happened with each storage server, and each origin of a bucket."""
-        return {server.name: server.tally for server in (*self._servers, *self._origins)}
+        tallies = {server.name: server.tally for server in self._servers}
+        return tallies | {origin.name: origin.tally for origin in self._origins}
 
 
 class ConnectionCollector(Collector):
