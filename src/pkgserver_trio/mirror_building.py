@@ -107,12 +107,15 @@ def build_mirror(
     downloads = Downloads(
         nursery, (), store, hashing, max_downloads=settings.max_downloads, negative_seconds=settings.negative_seconds
     )
-    policy = MirrorPolicy(
+    library = Library(nursery, store, downloads, Unproven())
+    versions = Versions(nursery, parts.origins, parts.records, _policy(settings), partial(is_at_hand, library), now=now)
+    return Mirror(nursery, library, versions, hashing.threads)
+
+
+def _policy(settings: Settings) -> MirrorPolicy:
+    return MirrorPolicy(
         settings.mirror_pointers,
         settings.mirror_stale_while_revalidate_seconds,
         settings.mirror_stale_if_error_seconds,
         settings.negative_seconds,
     )
-    library = Library(nursery, store, downloads, Unproven())
-    versions = Versions(nursery, parts.origins, parts.records, policy, partial(is_at_hand, library), now=now)
-    return Mirror(nursery, library, versions, hashing.threads)

@@ -98,14 +98,14 @@ class UpstreamCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
-        tallies = self._tallies()
-        flights = sum(len(downloads.flights) for downloads in self._downloads)
-        waiting = sum(downloads.waiting for downloads in self._downloads)
+        tallies, all_downloads = self._tallies(), self._downloads
         received = sum(tally.received_bytes for tally in tallies.values())
         yield _counter("pkgserver_received_bytes", "Bytes of resources got from storage servers.", received)
         yield _counter("pkgserver_registry_updates", "New registry heads published.", self._registries.updates)
-        yield _gauge("pkgserver_flights_inprogress", "Downloads under way.", flights)
-        yield _gauge("pkgserver_queue_length", "Resources waited for.", waiting)
+        yield _gauge(
+            "pkgserver_flights_inprogress", "Downloads under way.", sum(len(each.flights) for each in all_downloads)
+        )
+        yield _gauge("pkgserver_queue_length", "Resources waited for.", sum(each.waiting for each in all_downloads))
         yield _counters(
             "pkgserver_verification_failures",
             "Deliveries that were not the tree asked for.",
