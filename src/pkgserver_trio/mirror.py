@@ -131,7 +131,7 @@ class Mirror:
     def _order(self, name: ObjectName, head: ObjectHead) -> Order:
         doubt = partial(self.versions.doubt, name, head.resource(name))
         copy = ObjectCopy(self.origins[name.bucket], name.key, head, doubt)
-        return Order((copy,), partial(DigestProof, self._threads, head.digest))
+        return Order((copy,), partial(DigestProof, self._threads, head.digest), name.path[1:])
 
 
 def is_at_hand(library: Library, resource: Resource) -> bool:

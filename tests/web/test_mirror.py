@@ -104,6 +104,21 @@ async def test_the_mirror_is_counted_as_a_kind_of_its_own(site: Site) -> None:
     assert 'pkgserver_http_request_duration_seconds_count{target="/mirror"} 2.0' in told
 
 
+async def test_an_operator_can_remove_an_object(serve: Serve, origin: FakeUpstream) -> None:
+    digest = hashlib.sha256(b"password").hexdigest()
+    changes = {"PKGSERVER_MIRROR_BUCKETS": f"bucket={origin.url}", "JULIA_PKG_SERVER_ADMIN_TOKEN_SHA256": digest}
+    site = await serve(**changes)
+    assert site.running.mirror is not None
+    flights = site.running.mirror.library.downloads.flights
+    removal = f"/admin/cache{KEY}"
+    assert (await site.client.delete(removal, auth=("admin", "password"))).status_code == 404
+    await site.client.get(KEY)
+    await until(lambda: not flights)
+    assert (await site.client.delete(removal, auth=("admin", "password"))).status_code == 204
+    assert (await site.client.get(KEY)).headers["X-Cache"] == "MISS"
+    await until(lambda: not flights)
+
+
 async def test_without_buckets_there_is_no_mirror(serve: Serve) -> None:
     site = await serve()
     assert (await site.client.get(KEY)).status_code == 404

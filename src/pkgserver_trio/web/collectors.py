@@ -106,24 +106,7 @@ class UpstreamCollector(Collector):
             "pkgserver_flights_inprogress", "Downloads under way.", sum(len(each.flights) for each in all_downloads)
         )
         yield _gauge("pkgserver_queue_length", "Resources waited for.", sum(each.waiting for each in all_downloads))
-        yield _counters(
-            "pkgserver_verification_failures",
-            "Deliveries that were not the tree asked for.",
-            ("server",),
-            (((name,), tally.corrupt) for name, tally in tallies.items()),
-        )
-        yield _counters(
-            "pkgserver_upstream_failures",
-            "Probes and deliveries that failed.",
-            ("server", "reason"),
-            _failures(tallies),
-        )
-        yield _histogram(
-            "pkgserver_upstream_probe_seconds",
-            "Time to answer a probe.",
-            "server",
-            {name: tally.probe_seconds for name, tally in tallies.items()},
-        )
+        yield from _told_of(tallies)
 
     def _tallies(self) -> dict[str, ServerTally]:
         """Return what happened with each storage server, and each origin of a bucket."""
@@ -140,6 +123,28 @@ class ConnectionCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
         yield _gauge("pkgserver_open_connections", "Connections of clients.", len(self._connections))
+
+
+def _told_of(tallies: Mapping[str, ServerTally]) -> Iterator[Metric]:
+    """Yield what is told of each server by name."""
+    yield _counters(
+        "pkgserver_verification_failures",
+        "Deliveries that were not the tree asked for.",
+        ("server",),
+        (((name,), tally.corrupt) for name, tally in tallies.items()),
+    )
+    yield _counters(
+        "pkgserver_upstream_failures",
+        "Probes and deliveries that failed.",
+        ("server", "reason"),
+        _failures(tallies),
+    )
+    yield _histogram(
+        "pkgserver_upstream_probe_seconds",
+        "Time to answer a probe.",
+        "server",
+        {name: tally.probe_seconds for name, tally in tallies.items()},
+    )
 
 
 def _failures(tallies: Mapping[str, ServerTally]) -> Iterator[tuple[tuple[str, str], int]]:
