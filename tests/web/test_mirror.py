@@ -106,8 +106,8 @@ async def test_the_mirror_is_counted_as_a_kind_of_its_own(site: Site) -> None:
 
 async def test_an_operator_can_remove_an_object(serve: Serve, origin: FakeUpstream) -> None:
     digest = hashlib.sha256(b"password").hexdigest()
-    changes = {"PKGSERVER_MIRROR_BUCKETS": f"bucket={origin.url}", "JULIA_PKG_SERVER_ADMIN_TOKEN_SHA256": digest}
-    site = await serve(**changes)
+    buckets = f"bucket={origin.url}"
+    site = await serve(PKGSERVER_MIRROR_BUCKETS=buckets, JULIA_PKG_SERVER_ADMIN_TOKEN_SHA256=digest)
     assert site.running.mirror is not None
     flights = site.running.mirror.library.downloads.flights
     removal = f"/admin/cache{KEY}"
