@@ -39,10 +39,14 @@ _PAUSE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Who is asked for a resource, in which order, and what proves that what comes is right."""
+    """Who is asked for a resource, in which order, and what proves that what comes is right.
+
+    `label` is what the resource is called in logs, where its own name would tell nothing.
+    """
 
     servers: Sequence[Server]
     proof: Callable[[Resource, Progress, OpenFile], Proof]
+    label: str = ""
 
 
 class Downloads:
@@ -92,7 +96,8 @@ class Downloads:
 
     def _launch(self, resource: Resource, peer: str, order: Order) -> Flight:
         self._admit(resource, peer)
-        return Flight(resource, self._mtimes.fresh(resource), partial(self._download, self._refusals, order), peer)
+        run = partial(self._download, self._refusals, order)
+        return Flight(resource, self._mtimes.fresh(resource), run, peer, order.label)
 
     async def probe(self, resource: Resource, peer: str = "") -> Head:
         """Ask the storage servers for a resource without downloading it. Raises ResourceUnavailableError."""
@@ -134,7 +139,7 @@ class Downloads:
     async def _download(self, refusals: _Refusals, order: Order, flight: Flight) -> None:
         """Download it, and say in one line how that went."""
         candidates = Candidates(order.servers)
-        log = self._log.bind(resource=flight.resource.name)
+        log = self._log.bind(resource=flight.label)
         try:
             server = await self._fetch(flight, candidates, order)
         except Exception as error:

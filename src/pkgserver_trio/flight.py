@@ -66,17 +66,24 @@ class FlightReader:
 class Flight:
     """The download of one resource. It runs in its own task, whoever reads it; `Coalescer` starts and settles it.
 
-    `peer` is who asked first (empty: this server itself). `mtime_seconds` is that of the file it will be: another one
+    `peer` is who asked first (empty: this server itself), `label` what it is called in logs
+    (empty: its name). `mtime_seconds` is that of the file it will be: another one
     after each cut, or an answer that was broken off would have the validators of other bytes. `begun` is by Trio's
     clock; `server` is the name of who delivers, once there is one.
     """
 
     def __init__(
-        self, resource: Resource, mtime_seconds: int, download: Callable[[Flight], Awaitable[None]], peer: str = ""
+        self,
+        resource: Resource,
+        mtime_seconds: int,
+        download: Callable[[Flight], Awaitable[None]],
+        peer: str = "",
+        label: str = "",
     ) -> None:
         self.resource = resource
         self.mtime_seconds = mtime_seconds
         self.peer = peer
+        self.label = label or resource.name
         self.progress = Progress()
         self.file: OpenFile | None = None
         self.begun = trio.current_time()

@@ -75,9 +75,10 @@ class Mirror:
             order = self._order(name, version.record.head)
             try:
                 source = await self.library.obtain(resource, peer=peer, order=order)
-            except NotFoundError:  # it is another one by now, or gone: the origin is asked what it is
-                self.versions.doubt(name, resource)
-                continue
+            except (NotFoundError, UpstreamFailedError):
+                if self.versions.records.get(name) is version.record:
+                    raise
+                continue  # it is another one by now, or gone: the origin is asked what it is
             return Served(version.record.head, source, _word(version.word, source))
         raise UpstreamFailedError(f"{name.path} is overwritten faster than it can be fetched")
 
@@ -87,14 +88,10 @@ class Mirror:
         return None if record is None else record.head
 
     def note_lost(self, name: ObjectName, reader: FlightReader) -> None:
-        """Have the origin asked again where what it was to send is another version by now.
-
-        Raises ResourceUnavailableError when it failed otherwise.
-        """
-        try:
+        """Raise ResourceUnavailableError where asking again is of no use: the object still is what it was."""
+        record = self.versions.records.get(name)
+        if record is not None and record.head.resource(name) == reader.flight.resource and record.is_sure:
             reader.flight.raise_if_failed()
-        except NotFoundError:
-            self.versions.doubt(name, reader.flight.resource)
 
     async def sight(self, name: ObjectName, *, peer: str) -> Version:
         """Return which version the object is, fetching nothing. Raises ResourceUnavailableError."""
@@ -132,8 +129,9 @@ class Mirror:
             self._passages -= 1
 
     def _order(self, name: ObjectName, head: ObjectHead) -> Order:
-        copy = ObjectCopy(self.origins[name.bucket], name.key, head)
-        return Order((copy,), partial(DigestProof, self._threads, head.digest))
+        doubt = partial(self.versions.doubt, name, head.resource(name))
+        copy = ObjectCopy(self.origins[name.bucket], name.key, head, doubt)
+        return Order((copy,), partial(DigestProof, self._threads, head.digest), name.path[1:])
 
 
 def is_at_hand(library: Library, resource: Resource) -> bool:

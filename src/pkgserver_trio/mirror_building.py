@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +30,7 @@ from pkgserver_trio.tar_stream import TarLimits
 from pkgserver_trio.versions import MirrorPolicy, Versions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     import trio
 
@@ -88,8 +89,10 @@ def _is_pointer(patterns: tuple[str, ...], name: ObjectName) -> bool:
     return is_pointer(name.key, patterns)
 
 
-def build_mirror(settings: Settings, parts: MirrorParts | None, nursery: trio.Nursery) -> Mirror | None:
-    """Return the mirror of `parts`; `nursery` gets its flights."""
+def build_mirror(
+    settings: Settings, parts: MirrorParts | None, nursery: trio.Nursery, *, now: Callable[[], float] = time.time
+) -> Mirror | None:
+    """Return the mirror of `parts`; `nursery` gets its flights, `now` tells Unix seconds."""
     if parts is None:
         return None
     store = Store(
@@ -110,12 +113,15 @@ def build_mirror(settings: Settings, parts: MirrorParts | None, nursery: trio.Nu
         max_downloads=settings.max_downloads,
         negative_seconds=settings.negative_seconds,
     )
-    policy = MirrorPolicy(
+    library = Library(nursery, store, downloads, Unproven())
+    versions = Versions(nursery, parts.origins, parts.records, _policy(settings), partial(is_at_hand, library), now=now)
+    return Mirror(nursery, library, versions, hashing.threads)
+
+
+def _policy(settings: Settings) -> MirrorPolicy:
+    return MirrorPolicy(
         settings.mirror_pointers,
         settings.mirror_stale_while_revalidate_seconds,
         settings.mirror_stale_if_error_seconds,
         settings.negative_seconds,
     )
-    library = Library(nursery, store, downloads, Unproven())
-    versions = Versions(nursery, parts.origins, parts.records, policy, partial(is_at_hand, library))
-    return Mirror(nursery, library, versions, hashing.threads)

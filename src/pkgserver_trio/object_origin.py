@@ -16,11 +16,12 @@ from pkgserver_trio.copies import Body, Head
 from pkgserver_trio.errors import AbsentError, BrokenError, DeniedError
 from pkgserver_trio.http_client import raw_body
 from pkgserver_trio.object_head import ObjectHead
+from pkgserver_trio.object_path import canonical_key
 from pkgserver_trio.reception import LEAST_BYTES, Pieces
 from pkgserver_trio.statistics import ServerTally
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from pkgserver_trio.asking import Patience
     from pkgserver_trio.copies import Rest
@@ -152,6 +153,8 @@ class ObjectOrigin:
     async def _ask(
         self, client: httpx.AsyncClient, method: str, key: str, headers: Mapping[str, str]
     ) -> AsyncIterator[httpx.Response]:
+        if self._auth is not None:  # servers differ in what they sign for another spelling
+            key = canonical_key(key)
         request = client.build_request(method, f"{self.bucket.url}/{key}", headers={**_WITH_CHECKSUMS, **headers})
         # A signature is for one host, and a session token for nobody else.
         how = {} if self._auth is None else {"auth": self._auth, "follow_redirects": False}
@@ -173,11 +176,15 @@ class _HeadRefusedError(Exception):
 
 
 class ObjectCopy:
-    """One version of one object, as a `Server` that has this copy and no other, whatever path it is asked for."""
+    """One version of one object, as a `Server` that has this copy and no other, whatever path it is asked for.
 
-    def __init__(self, origin: ObjectOrigin, key: str, head: ObjectHead) -> None:
+    `on_overwritten` is called when the origin does not have it any more.
+    """
+
+    def __init__(self, origin: ObjectOrigin, key: str, head: ObjectHead, on_overwritten: Callable[[], None]) -> None:
         self.name, self.backoff, self.tally = origin.name, origin.backoff, origin.tally
         self._origin, self._key, self._head = origin, key, head
+        self._on_overwritten = on_overwritten
 
     async def probe(self, _path: str) -> Head:
         """Tell what a probe of the object has told."""
@@ -190,8 +197,12 @@ class ObjectCopy:
     ) -> AsyncIterator[Body]:
         """GET it, as `StorageServer.open_body`."""
         opened = self._origin.open_version(self._key, self._head, rest=rest, patience=patience, least_bytes=least_bytes)
-        async with opened as body:
-            yield body
+        try:
+            async with opened as body:
+                yield body
+        except AbsentError:
+            self._on_overwritten()
+            raise
 
 
 def _said(response: httpx.Response) -> dict[str, str]:

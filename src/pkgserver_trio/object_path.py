@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 PREFIX: Final = "/mirror/"
 #: What S3 allows, in bytes after decoding.
@@ -42,6 +42,11 @@ def split_object_path(path: str) -> tuple[str, str] | None:
         return None
     bucket, _, key = path.removeprefix(PREFIX).partition("/")
     return bucket, key
+
+
+def canonical_key(key: str) -> str:
+    """Return a checked key as signatures have it: each byte that needs no escape without one, all others with it."""
+    return quote(unquote_to_bytes(key), safe="/")
 
 
 def check_key(key: str) -> None:

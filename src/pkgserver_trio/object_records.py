@@ -50,6 +50,11 @@ class ObjectRecord:
         """It may be kept; what nothing tells from other versions could not be asked about again."""
         return self.freshness.kept and self.head.has_validator
 
+    @property
+    def is_sure(self) -> bool:
+        """Nothing has shown since that it is another version by now."""
+        return self.checked != float("-inf")
+
     def age(self, now: float) -> float:
         """Return for how long it is no longer fresh, in seconds; negative while it is."""
         if now < self.checked - 1:  # the clock was moved back: nothing can be said of its age

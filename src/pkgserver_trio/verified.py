@@ -105,7 +105,7 @@ def open_database(path: Path, schema: str, table: str) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         code = error.sqlite_errorcode & _PRIMARY
         if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
-            structlog.get_logger().warning(f"what is {table} will not be remembered", error=str(error))
+            structlog.get_logger().warning("what is verified will not be remembered", memory=table, error=str(error))
             return _open_database(":memory:", schema, table)
         if code not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             raise

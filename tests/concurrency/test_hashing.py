@@ -55,8 +55,7 @@ async def test_a_visit_unpacks_little_of_a_bomb(bomb: OpenFile, no_threads: None
 
 
 async def test_who_comes_after_bombs_waits_for_a_few_visits_to_each(tmp_path: Path, bomb: OpenFile) -> None:
-    hashing = Hashing(LIMITS)
-    hashing._threads = trio.CapacityLimiter(1)
+    hashing = Hashing(LIMITS, threads=1)
     ended: list[str] = []
 
     async def hash_bomb() -> None:

@@ -64,8 +64,8 @@ def _bucket(item: str) -> Bucket:
 def _checked_url(name: str, url: str) -> str:
     if "@" in url:
         raise WrongItemError(f"the URL of {name} has credentials: they belong into PKGSERVER_MIRROR_CREDENTIALS_FILE")
-    path = url.partition("://")[2].partition("/")[2]
-    if not _URL.fullmatch(url) or {".", ".."} & set(path.split("/")) or "//" in path:
+    path = url.partition("://")[2]
+    if not _URL.fullmatch(url) or {".", ".."} & set(path.split("/")[1:]) or "//" in path:
         raise WrongItemError(f"the URL of {name} is not http[s]://host[:port][/prefix]")
     try:
         wrong = urlsplit(url).port == 0

@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from pkgserver_trio.errors import ResourceUnavailableError
+from pkgserver_trio.object_path import ObjectName, split_object_path
 from pkgserver_trio.printable import printable
 from pkgserver_trio.resource import Resource
 from pkgserver_trio.web import answers
@@ -110,19 +111,34 @@ class Admin:
         return answers.text(_FOREIGN, HTTPStatus.FORBIDDEN)
 
     def _removal(self, path: str) -> Route | None:
-        resource = Resource.parse(path.removeprefix(_CACHE)) if path.startswith(f"{_CACHE}/") else None
-        return Route({"DELETE": partial(self._delete, resource)}) if resource else None
+        if not path.startswith(f"{_CACHE}/"):
+            return None
+        told = path.removeprefix(_CACHE)
+        resource, named = Resource.parse(told), split_object_path(told)
+        if resource is not None:
+            return Route({"DELETE": partial(self._delete, self._library, resource, resource.name)})
+        if self._mirror is not None and named is not None and named[0] in self._mirror.origins:
+            return Route({"DELETE": partial(self._delete_object, self._mirror, ObjectName(*named))})
+        return None
 
-    async def _delete(self, resource: Resource, request: Request) -> TrioResponse:
-        if resource in self._library.downloads.flights:
-            return answers.text(f"{resource.name} is being downloaded\n", HTTPStatus.CONFLICT)
+    async def _delete_object(self, mirror: Mirror, name: ObjectName, request: Request) -> TrioResponse:
+        """Remove the version that is known, and have the origin asked which one there is."""
+        resource = mirror.versions.records.resource(name)
+        if resource is None:
+            return answers.text(f"{printable(name.path[1:])} is not cached\n", HTTPStatus.NOT_FOUND)
+        mirror.versions.doubt(name, resource)
+        return await self._delete(mirror.library, resource, printable(name.path[1:]), request)
+
+    async def _delete(self, library: Library, resource: Resource, name: str, request: Request) -> TrioResponse:
+        if resource in library.downloads.flights:
+            return answers.text(f"{name} is being downloaded\n", HTTPStatus.CONFLICT)
         try:
-            removed = await self._library.store.remove(resource)
+            removed = await library.store.remove(resource)
         except ResourceUnavailableError as error:
             return answers.unavailable(error)
         if not removed:
-            return answers.text(f"{resource.name} is not cached\n", HTTPStatus.NOT_FOUND)
-        self._log.info("removed from the cache", resource=resource.name, peer=request.peer)
+            return answers.text(f"{name} is not cached\n", HTTPStatus.NOT_FOUND)
+        self._log.info("removed from the cache", resource=name, peer=request.peer)
         return answers.bodiless(HTTPStatus.NO_CONTENT, {})
 
     def _post_verify(self, request: Request) -> TrioResponse:
@@ -142,7 +158,7 @@ def describe_flight(flight: Flight) -> dict[str, Any]:
     """Return what is told of a running download; before a storage server was found there is none."""
     state = flight.progress.state
     return {
-        "resource": flight.resource.name,
+        "resource": flight.label,
         "size_bytes": state.size_bytes,
         "written_bytes": state.written_bytes,
         "hashed_bytes": state.hashed_bytes,

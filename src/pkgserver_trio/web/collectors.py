@@ -98,36 +98,20 @@ class UpstreamCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
-        tallies = self._tallies()
-        flights = sum(len(downloads.flights) for downloads in self._downloads)
-        waiting = sum(downloads.waiting for downloads in self._downloads)
+        tallies, all_downloads = self._tallies(), self._downloads
         received = sum(tally.received_bytes for tally in tallies.values())
         yield _counter("pkgserver_received_bytes", "Bytes of resources got from storage servers.", received)
         yield _counter("pkgserver_registry_updates", "New registry heads published.", self._registries.updates)
-        yield _gauge("pkgserver_flights_inprogress", "Downloads under way.", flights)
-        yield _gauge("pkgserver_queue_length", "Resources waited for.", waiting)
-        yield _counters(
-            "pkgserver_verification_failures",
-            "Deliveries that were not the tree asked for.",
-            ("server",),
-            (((name,), tally.corrupt) for name, tally in tallies.items()),
+        yield _gauge(
+            "pkgserver_flights_inprogress", "Downloads under way.", sum(len(each.flights) for each in all_downloads)
         )
-        yield _counters(
-            "pkgserver_upstream_failures",
-            "Probes and deliveries that failed.",
-            ("server", "reason"),
-            _failures(tallies),
-        )
-        yield _histogram(
-            "pkgserver_upstream_probe_seconds",
-            "Time to answer a probe.",
-            "server",
-            {name: tally.probe_seconds for name, tally in tallies.items()},
-        )
+        yield _gauge("pkgserver_queue_length", "Resources waited for.", sum(each.waiting for each in all_downloads))
+        yield from _told_of(tallies)
 
     def _tallies(self) -> dict[str, ServerTally]:
         """Return what happened with each storage server, and each origin of a bucket."""
-        return {server.name: server.tally for server in (*self._servers, *self._origins)}
+        tallies = {server.name: server.tally for server in self._servers}
+        return tallies | {origin.name: origin.tally for origin in self._origins}
 
 
 class ConnectionCollector(Collector):
@@ -139,6 +123,28 @@ class ConnectionCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
         yield _gauge("pkgserver_open_connections", "Connections of clients.", len(self._connections))
+
+
+def _told_of(tallies: Mapping[str, ServerTally]) -> Iterator[Metric]:
+    """Yield what is told of each server by name."""
+    yield _counters(
+        "pkgserver_verification_failures",
+        "Deliveries that were not the tree asked for.",
+        ("server",),
+        (((name,), tally.corrupt) for name, tally in tallies.items()),
+    )
+    yield _counters(
+        "pkgserver_upstream_failures",
+        "Probes and deliveries that failed.",
+        ("server", "reason"),
+        _failures(tallies),
+    )
+    yield _histogram(
+        "pkgserver_upstream_probe_seconds",
+        "Time to answer a probe.",
+        "server",
+        {name: tally.probe_seconds for name, tally in tallies.items()},
+    )
 
 
 def _failures(tallies: Mapping[str, ServerTally]) -> Iterator[tuple[tuple[str, str], int]]:

@@ -1,0 +1,156 @@
+"""The zipapp as a mirror before a real origin: a crowd on one large object costs one download and little memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from contextlib import AsyncExitStack, contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CLIENTS = 100
+#: How many of them read all of it: every byte that these get is compared here, in the same seconds.
+READERS = 2
+MIB = 1024 * 1024
+SIZE_BYTES = 500 * MIB
+TASTE_BYTES = 1 * MIB
+MOST_RSS_BYTES = 120 * 10**6
+#: What the object is made of: no piece of the right size in the wrong place looks right.
+CYCLE = hashlib.shake_256(b"mirror").digest(MIB + 7)
+TWICE = CYCLE * 2
+PATIENCE_SECONDS = 120
+
+
+class Origin(BaseHTTPRequestHandler):
+    """An origin of one large object, made as it is sent."""
+
+    protocol_version = "HTTP/1.1"
+    gets: list[str]
+
+    def do_HEAD(self) -> None:
+        self.send_response(HTTPStatus.OK)
+        self.send_header("ETag", '"large"')
+        self.send_header("Content-Length", str(SIZE_BYTES))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.gets.append(self.path)
+        self.do_HEAD()
+        left = SIZE_BYTES
+        while left:
+            left -= self.wfile.write(CYCLE[:left])
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def running_origin() -> Iterator[tuple[str, list[str]]]:
+    gets: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Counting", (Origin,), {"gets": gets})) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", gets
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
+def running_server(zipapp: Path, folder: Path, origin: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the zipapp; yield its process and its URL."""
+    settings = {
+        "JULIA_PKG_SERVER": "127.0.0.1:0",
+        "JULIA_PKG_SERVER_STORAGE_ROOT": str(folder / "root"),
+        "JULIA_PKG_SERVER_STORAGE_SERVERS": "http://127.0.0.1:1",
+        "PKGSERVER_KEEP_FREE": "0",
+        "PKGSERVER_ORIGIN_CHECK": "off",
+        "PKGSERVER_MIRROR_BUCKETS": f"large={origin}",
+        "PKGSERVER_READ_STALL_SECONDS": str(PATIENCE_SECONDS),
+        "SHIV_ROOT": str(folder / "shiv"),
+        "PATH": os.environ["PATH"],
+    }
+    with subprocess.Popen(
+        [sys.executable, zipapp], env=settings, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            url = next(match[1] for line in process.stdout if (match := re.search(r"serving .*url=(\S+)", line)))
+            drain = Thread(target=process.stdout.read)
+            drain.start()
+            yield process, url
+        finally:
+            process.terminate()
+            process.wait()
+        drain.join()
+
+
+class Reader:
+    """A client that reads the object, compares every byte, and keeps none."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.position = 0
+        self.right = True
+
+    async def begin(self) -> None:
+        """Ask, and take the head."""
+        await self._stream.send_all(b"GET /mirror/large/object HTTP/1.1\r\nHost: server\r\n\r\n")
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += await self._stream.receive_some(1)
+        self.right = received.startswith(b"HTTP/1.1 200 ")
+
+    async def read_to(self, stop: int) -> None:
+        """Read up to `stop`, and see whether it is right."""
+        while self.right and self.position < stop:
+            piece = await self._stream.receive_some(min(MIB // 4, stop - self.position))
+            begin = self.position % len(CYCLE)
+            self.right = bool(piece) and TWICE[begin : begin + len(piece)] == piece
+            self.position += len(piece)
+
+
+async def crowd(url: str) -> list[bool]:
+    """Have few clients that read to the end, beside many that take the start and hold on to their answer."""
+    host, port = urlsplit(url).netloc.split(":")
+    right: list[bool] = []
+    async with AsyncExitStack() as held:
+
+        async def read(stop: int) -> None:
+            stream = await held.enter_async_context(await trio.open_tcp_stream(host, int(port)))
+            reader = Reader(stream)
+            await reader.begin()
+            await reader.read_to(stop)
+            right.append(reader.right)
+
+        with trio.fail_after(PATIENCE_SECONDS):
+            async with trio.open_nursery() as clients:
+                for number in range(CLIENTS):
+                    clients.start_soon(read, SIZE_BYTES if number < READERS else TASTE_BYTES)
+    return right
+
+
+def peak_rss_bytes(process: subprocess.Popen[str]) -> int:
+    status = Path(f"/proc/{process.pid}/status").read_text("ascii")
+    match = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert match is not None
+    return int(match[1]) * 1024
+
+
+def test_a_crowd_on_one_large_object_is_one_download_in_little_memory(zipapp: Path, tmp_path: Path) -> None:
+    with running_origin() as (origin, gets), running_server(zipapp, tmp_path, origin) as (process, url):
+        right = trio.run(crowd, url)
+        assert right == [True] * CLIENTS
+        assert [path for path in gets if "object" in path] == ["/object"]
+        assert peak_rss_bytes(process) < MOST_RSS_BYTES
