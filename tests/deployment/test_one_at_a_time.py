@@ -98,8 +98,9 @@ def test_update_that_somebody_ends_leaves_no_updates_stopped(host: Host, number:
     with host.begin("trigger-update") as making:
         eventually(lambda: looks(host))
         os.killpg(making.pid, number)
-        making.communicate(timeout=20)
+        said, _ = making.communicate(timeout=20)
     assert making.returncode != 0
+    assert "make up brings it back" in said
     eventually(lambda: host.calls()[-1] == "start watchtower")
     assert host.calls()[0] == "stop watchtower"
 
@@ -143,7 +144,7 @@ def test_what_updates_is_gone_before_anything_is_stopped_or_replaced(host: Host)
 
 
 def test_container_for_one_task_is_neither_healed_nor_updated(host: Host) -> None:
-    command = [host.folder / "compose/run", "run", "--rm", "pkgserver1", "verify"]
+    command = [str(host.folder / "compose/run"), "run", "--rm", "pkgserver1", "verify"]
     variables = {"PATH": str(host.folder / "bin"), "FOLDER": str(host.folder)}
     subprocess.run(command, cwd=host.folder, env=variables, check=True)
     labels = "--label pkgserver.heal=false --label com.centurylinklabs.watchtower.enable=false"
