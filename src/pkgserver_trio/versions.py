@@ -14,7 +14,6 @@ from pkgserver_trio.admission import TURN_SECONDS, Admission, Turns
 from pkgserver_trio.coalesce import Coalescer, Errand
 from pkgserver_trio.errors import (
     AbsentError,
-    BrokenError,
     DeniedError,
     ForbiddenError,
     NotFoundError,
@@ -175,9 +174,7 @@ class Versions:
     async def _look(self, name: ObjectName, origin: ObjectOrigin) -> ObjectRecord:
         known, asked = self.records.get(name), self._now()  # what is fresh is so from before it was asked for
         look = await origin.look(name.key, None if known is None else known.head)
-        if look.head is None and known is None:
-            raise BrokenError(origin.name, "says that nothing was modified, and nothing is known")
-        head = look.head or known.head.renewed(look.headers)  # type: ignore[union-attr] # one of them is there
+        head = look.head or known.head.renewed(look.headers)  # type: ignore[union-attr] # who was asked so is known
         said = look.headers if look.head else {**head.told, **look.headers}
         ttl = origin.bucket.ttl_seconds
         freshness = freshness_of(said, ttl_seconds=ttl, pointer=is_pointer(name.key, self._policy.pointers))
