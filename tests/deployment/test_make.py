@@ -40,9 +40,10 @@ def get(stack: Stack, path: str, **headers: str) -> httpx.Response:
 
 
 def test_all_are_healthy_and_nobody_special(running: Stack) -> None:
-    for service in SERVICES:
-        container = running.engine.inspect(f"pkgserver-{service}-1")
-        assert container["State"]["Health"]["Status"] == "healthy"
+    names = [f"pkgserver-{service}-1" for service in SERVICES]
+    eventually(lambda: {running.engine.inspect(name)["State"]["Health"]["Status"] for name in names} == {"healthy"})
+    for name in names:
+        container = running.engine.inspect(name)
         assert container["Config"]["User"] == f"{NOBODY}:{NOBODY}"
         host = container["HostConfig"]
         assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (True, ["ALL"], False)
