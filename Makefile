@@ -59,7 +59,7 @@ up: ## Start the deployment that .env describes, or change it to what .env says 
 	@compose/run --with compose/up
 
 down: ## Stop the deployment
-	@compose/run --profile '*' down --remove-orphans
+	@compose/run --with compose/down
 
 restart: ## Start the containers anew, one after the other
 	@compose/run --with compose/up --force-recreate

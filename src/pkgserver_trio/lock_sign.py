@@ -1,37 +1,40 @@
 """What the owner of a store writes into its lock file: who it is, and until when it is there, once it was told to end.
 
 A server that drains accepts no connection, so that its health check would take it for one that hangs; this tells them
-apart. Read by a process that must not take long: nothing heavy is imported here.
+apart. Its end is a time of the monotonic clock, which all processes of a host share, and which nobody sets. Read by a
+process that must not take long: nothing heavy is imported here.
 """
 
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import re
 import socket
-from datetime import UTC, datetime, timedelta
+import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
 #: The lock file, in the storage root.
 LOCK_NAME: Final = ".lock"
 _LONGEST: Final = 500
-_SIGN: Final = re.compile(r"host (.*), pid \d+, started \S+, gone by (\S+)\n")
+_SIGN: Final = re.compile(r"host (.*), pid \d+, started \S+, gone by (\d+) s after the host's start\n")
 
 
-def sign_of(started: datetime, gone_by: datetime | None = None) -> str:
-    """Return the line of this process."""
-    end = "" if gone_by is None else f", gone by {gone_by.isoformat(timespec='seconds')}"
+def sign_of(started: datetime, gone_by: int | None = None) -> str:
+    """Return the line of this process, with what `latest_end` returned when it was told to end."""
+    end = "" if gone_by is None else f", gone by {gone_by} s after the host's start"
     who = f"host {socket.gethostname()}, pid {os.getpid()}"
     return f"{who}, started {started.isoformat(timespec='seconds')}{end}\n"
 
 
-def latest_end(now: datetime, seconds: float) -> datetime:
-    """Return when a server that was told to end at `now`, and has `seconds` for it, is gone for sure."""
-    return now + timedelta(seconds=seconds + 1)  # the line has whole seconds
+def latest_end(seconds: float) -> int:
+    """Return when a server that was told to end now, and has `seconds` for it, is gone for sure: monotonic seconds."""
+    return math.ceil(time.monotonic() + seconds) + 1  # if it has no time at all, it can be asked nevertheless
 
 
 def is_draining(path: Path) -> bool:
@@ -51,12 +54,7 @@ def is_draining(path: Path) -> bool:
 
 def _says_so(content: bytes) -> bool:
     match = _SIGN.fullmatch(content.decode("utf-8", "replace"))
-    if match is None or match[1] != socket.gethostname():
-        return False
-    try:
-        return datetime.now(UTC) < datetime.fromisoformat(match[2])
-    except (TypeError, ValueError):  # no time, or one without a zone
-        return False
+    return match is not None and match[1] == socket.gethostname() and time.monotonic() < int(match[2])
 
 
 def _is_locked(fd: int) -> bool:

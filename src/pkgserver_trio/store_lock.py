@@ -47,7 +47,7 @@ class Ownership:
 
     def announce_end(self, seconds: float) -> None:
         """Say in the file that its owner was told to end, and has `seconds` for it."""
-        _write(self.fd, sign_of(self._started, latest_end(datetime.now(UTC), seconds)))
+        _write(self.fd, sign_of(self._started, latest_end(seconds)))
 
     async def keep(self) -> None:
         """Take the lock again whenever it went with the storage root, for ever.

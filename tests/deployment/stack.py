@@ -47,6 +47,7 @@ PROGRAMS = (
         "dirname",
         "env",
         "find",
+        "flock",
         "getconf",
         "git",
         "grep",

@@ -23,9 +23,10 @@ RIGHT = "PKG_SERVER_REGION=us-east\nDISABLE_TLS=1\n"
 SHA256 = "ab" * 32
 
 
-def check(folder: Path, text: str) -> tuple[int, list[str]]:
+def check(folder: Path, text: str, mode: int = 0o600) -> tuple[int, list[str]]:
     """Return the exit code for a `.env` of `text`, and the lines without the file's name."""
     (folder / ".env").write_bytes(text.encode())
+    (folder / ".env").chmod(mode)
     command = [ROOT / "compose" / "check-env"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.stdout == ""
@@ -53,6 +54,8 @@ def check(folder: Path, text: str) -> tuple[int, list[str]]:
         RIGHT + "STORE1_DIR=/disk1/store\nSTORE2_DIR=../more/store-2\nINSIDE_SUBNET=10.1.2.0/24\n",
         RIGHT + "INSIDE_SUBNET=10.1.2.16/28\n",
         RIGHT + "INSIDE_SUBNET=10.1.0.0/16\n",
+        RIGHT + "SERVER_MEMORY=128m\nSERVER_CPUS=0.5\nIMAGE_POLL_SECONDS=10\n",
+        RIGHT + "SERVER_MEMORY=64g\nSERVER_CPUS=1\nIMAGE_POLL_SECONDS=0\n",
         RIGHT + "JULIA_PKG_SERVER_FLAVORLESS=on\nKEEP_HTTP_8000=True\n",
     ],
 )
@@ -105,6 +108,18 @@ def test_right_file_is_passed_without_a_word(text: str, tmp_path: Path) -> None:
         ("INSIDE_SUBNET=10.0.0.16/27", "INSIDE_SUBNET is '10.0.0.16/27', expected an IPv4 network"),
         ("INSIDE_SUBNET=10.0.1.0/16", "INSIDE_SUBNET is '10.0.1.0/16', expected an IPv4 network"),
         ("PKGSERVER_IMAGE='a b'", "PKGSERVER_IMAGE is 'a b', expected the name of an image"),
+        *(
+            (f"SERVER_MEMORY={size}", f"SERVER_MEMORY is '{size}', expected a size from 128m on")
+            for size in ("64m", "2G", "0g", "1g2m", "2", "m")
+        ),
+        *(
+            (f"SERVER_CPUS={number}", f"SERVER_CPUS is '{number}', expected a number from 0.1 to")
+            for number in ("0", "0.05", "9999", "1e1", "1.", ".5")
+        ),
+        *(
+            (f"IMAGE_POLL_SECONDS={number}", f"IMAGE_POLL_SECONDS is '{number}', expected a whole number of seconds")
+            for number in ("9", "00", "15m", "-1", "604801")
+        ),
         ("STATE_DIR='/a b'", "STATE_DIR is '/a b', expected a path of letters, digits and . _ / @ + -"),
         ("STATE_DIR=~/x", "STATE_DIR is '~/x', expected a path of letters, digits and . _ / @ + -"),
         *(
@@ -159,6 +174,25 @@ def test_names_that_do_nothing_are_told_and_stop_nothing(tmp_path: Path) -> None
         "note: JULIA_PKG_SERVER_STORAGE_ROOT does nothing here: compose/compose.yaml sets it",
         "note: JULIA_PKG_SERVER_FQDN does nothing here: compose/compose.yaml sets it",
     ]
+
+
+SECRETS = [
+    "ADMIN_TOKEN_SHA256=" + SHA256,
+    "JULIA_PKG_SERVER_ADMIN_TOKEN_SHA256=" + SHA256,
+    "GRAFANA_ADMIN_PASSWORD=x",
+    "STORAGE_SERVERS=https://user:word@a.example.org",
+]
+
+
+@pytest.mark.parametrize("line", SECRETS)
+def test_file_with_a_secret_that_everybody_can_read_is_told_and_stops_nothing(line: str, tmp_path: Path) -> None:
+    note = "note: it has secrets, and every user of this host can read it: chmod o-rwx .env"
+    assert check(tmp_path, f"{RIGHT}{line}\n", 0o644) == (0, [note])
+    assert check(tmp_path, f"{RIGHT}{line}\n", 0o640) == (0, [])
+
+
+def test_file_without_a_secret_may_be_read_by_everybody(tmp_path: Path) -> None:
+    assert check(tmp_path, RIGHT + "STORAGE_SERVERS=https://a.example.org\n", 0o644) == (0, [])
 
 
 def test_example_needs_a_name_and_a_mail_address_only(tmp_path: Path) -> None:

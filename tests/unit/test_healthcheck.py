@@ -92,7 +92,7 @@ def test_server_that_ends_in_order_accepts_nobody_and_is_not_ill(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lock = tmp_path / "lock"
-    lock.write_text(sign_of(datetime.now(UTC), latest_end(datetime.now(UTC), 20)), "utf-8")
+    lock.write_text(sign_of(datetime.now(UTC), latest_end(20)), "utf-8")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = ListenAddress("127.0.0.1", listener.getsockname()[1])
     with lock.open() as owner:
