@@ -95,14 +95,7 @@ def build_mirror(
     """Return the mirror of `parts`; `nursery` gets its flights, `now` tells Unix seconds."""
     if parts is None:
         return None
-    store = Store(
-        parts.folder,
-        Disk(),
-        parts.verified,
-        keep_free_bytes=settings.keep_free_bytes + _FREE_FOR_PACKAGES,
-        max_cache_bytes=settings.mirror_max_cache_bytes,
-        kinds=(Kind.MIRROR,),
-    )
+    store = _store(settings, parts)
     hashing = Hashing(TarLimits(settings.max_unpacked_bytes, settings.max_members))
     downloads = Downloads(
         nursery,
@@ -116,6 +109,17 @@ def build_mirror(
     library = Library(nursery, store, downloads, Unproven())
     versions = Versions(nursery, parts.origins, parts.records, _policy(settings), partial(is_at_hand, library), now=now)
     return Mirror(nursery, library, versions, hashing.threads)
+
+
+def _store(settings: Settings, parts: MirrorParts) -> Store:
+    return Store(
+        parts.folder,
+        Disk(),
+        parts.verified,
+        keep_free_bytes=settings.keep_free_bytes + _FREE_FOR_PACKAGES,
+        max_cache_bytes=settings.mirror_max_cache_bytes,
+        kinds=(Kind.MIRROR,),
+    )
 
 
 def _policy(settings: Settings) -> MirrorPolicy:
