@@ -98,13 +98,6 @@ class Mirror:
         """Return which version the object is, fetching nothing. Raises ResourceUnavailableError."""
         return await self.versions.choose(name, peer)
 
-    async def whole(self, name: ObjectName, reader: FlightReader) -> FlightReader:
-        """Return the reader once all is verified. Raises ResourceUnavailableError."""
-        try:
-            return await reader.whole()
-        except NotFoundError as error:
-            raise UpstreamFailedError(f"{name.path} was overwritten while it was fetched") from error
-
     async def _pass(self, name: ObjectName, asked: Mapping[str, str]) -> Served:
         self.versions.raise_if_refused(name)
         self.versions.admission.raise_if_closed()

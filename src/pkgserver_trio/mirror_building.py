@@ -95,7 +95,7 @@ def build_mirror(
     """Return the mirror of `parts`; `nursery` gets its flights, `now` tells Unix seconds."""
     if parts is None:
         return None
-    store = _store(settings, parts)
+    store = _open_store(settings, parts)
     hashing = Hashing(TarLimits(settings.max_unpacked_bytes, settings.max_members))
     downloads = Downloads(
         nursery,
@@ -111,7 +111,7 @@ def build_mirror(
     return Mirror(nursery, library, versions, hashing.threads)
 
 
-def _store(settings: Settings, parts: MirrorParts) -> Store:
+def _open_store(settings: Settings, parts: MirrorParts) -> Store:
     return Store(
         parts.folder,
         Disk(),

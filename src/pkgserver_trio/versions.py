@@ -14,7 +14,6 @@ from pkgserver_trio.admission import TURN_SECONDS, Admission, Turns
 from pkgserver_trio.coalesce import Coalescer, Errand
 from pkgserver_trio.errors import (
     AbsentError,
-    BrokenError,
     DeniedError,
     ForbiddenError,
     NotFoundError,
@@ -177,9 +176,7 @@ class Versions:
         if known is not None and not known.is_sure:
             known = None  # an origin that says the same tag of another body would confirm it for ever
         look = await origin.look(name.key, None if known is None else known.head)
-        if look.head is None and known is None:
-            raise BrokenError(origin.name, "says that nothing was modified, and nothing is known")
-        head = look.head or known.head.renewed(look.headers)  # type: ignore[union-attr] # one of them is there
+        head = look.head or known.head.renewed(look.headers)  # type: ignore[union-attr] # who was asked so is known
         said = look.headers if look.head else {**head.told, **look.headers}
         ttl = origin.bucket.ttl_seconds
         freshness = freshness_of(said, ttl_seconds=ttl, pointer=is_pointer(name.key, self._policy.pointers))

@@ -81,7 +81,7 @@ class MirrorPages:
             outcome = outcome_of(source)
             plan = _plan(request, served, source.size_bytes)
             if isinstance(source, FlightReader) and needs_the_whole(request, source, plan):
-                source = await mirror.whole(name, source)
+                source = await source.whole()
                 plan = _plan(request, served, source.size_bytes)
             if plan.span is None:
                 return answers.bodiless(plan.status, plan.headers), outcome
