@@ -75,10 +75,11 @@ class Mirror:
             order = self._order(name, version.record.head)
             try:
                 source = await self.library.obtain(resource, peer=peer, order=order)
-            except (NotFoundError, UpstreamFailedError):
-                if self.versions.records.get(name) is version.record:
-                    raise
-                continue  # it is another one by now, or gone: the origin is asked what it is
+            except (NotFoundError, UpstreamFailedError) as error:
+                if self.versions.records.get(name) is not version.record:
+                    continue  # it is another one by now, or gone: the origin is asked what it is
+                # The origin has told of the object, so that this version is not found is no word on that.
+                raise UpstreamFailedError(str(error)) from error
             return Served(version.record.head, source, _word(version.word, source))
         raise UpstreamFailedError(f"{name.path} is overwritten faster than it can be fetched")
 

@@ -88,7 +88,7 @@ class ObjectHead:
 
     def resource(self, name: ObjectName) -> Resource:
         """Return what this version of the object called `name` is called in the cache."""
-        version = self.etag or f"{self.last_modified} {self.size_bytes}"
+        version = f"{self.etag or self.last_modified} {self.size_bytes}"
         text = json.dumps([name.bucket, name.key, version])
         return Resource(Kind.MIRROR, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 

@@ -173,6 +173,8 @@ class Versions:
 
     async def _look(self, name: ObjectName, origin: ObjectOrigin) -> ObjectRecord:
         known, asked = self.records.get(name), self._now()  # what is fresh is so from before it was asked for
+        if known is not None and not known.is_sure:
+            known = None  # an origin that says the same tag of another body would confirm it for ever
         look = await origin.look(name.key, None if known is None else known.head)
         head = look.head or known.head.renewed(look.headers)  # type: ignore[union-attr] # who was asked so is known
         said = look.headers if look.head else {**head.told, **look.headers}

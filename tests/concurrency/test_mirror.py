@@ -254,6 +254,19 @@ async def test_what_is_overwritten_in_the_middle_is_never_mixed(tmp_path: Path, 
         gallery.assert_no_leftovers()
 
 
+async def test_a_wrong_length_that_was_told_once_is_not_confirmed_by_the_same_tag(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    right = good(OLD)
+    origin = FakeTransport(script=always(replace(right, declared_length=len(OLD) + 1)))
+    async with open_gallery(tmp_path, origin) as gallery:
+        assert (await gallery.get(KEY)).broken
+        origin.script = always(right)
+        await trio.sleep(1)
+        assert (await gallery.get(KEY)).body == OLD
+        gallery.assert_no_leftovers()
+
+
 async def test_a_part_of_what_is_not_held_is_passed_through_and_a_part_of_what_is_held_is_not(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

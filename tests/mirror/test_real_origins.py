@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from tests.acceptance.target import eventually
-from tests.mirror.targets import FETCHED, ORIGINS, PASSED, PATIENCE_SECONDS, TARGETS, running_origin, running_target
+from tests.mirror.origins import ORIGINS, running_origin
+from tests.mirror.targets import CONFIRMED, FETCHED, PASSED, PATIENCE_SECONDS, STALE, TARGETS, Wishes, running_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from tests.mirror.targets import Origin
+    from tests.mirror.origins import Origin
 
 pytestmark = pytest.mark.integration
 
@@ -35,9 +37,10 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Mirrored:
-    """A mirror, by a client of the bucket in it, and the origin behind it."""
+    """A mirror, by a client of a bucket in it, and the origin behind it; in the bucket `brief` all is soon over."""
 
     client: httpx.Client
+    brief: httpx.Client
     origin: Origin
 
     def get(self, key: str, **headers: str) -> httpx.Response:
@@ -52,6 +55,17 @@ class Mirrored:
         assert (second.status_code, second.content == first.content) == (200, True)
         return second
 
+    def get_over(self, key: str) -> httpx.Response:
+        """Return the first answer of the bucket `brief` for which what was held was too old."""
+        answers: list[httpx.Response] = []
+
+        def is_over() -> bool:
+            answers.append(self.brief.get(f"/{key}"))
+            return answers[-1].headers["X-Cache"] not in {"HIT", "MISS"}
+
+        eventually(is_over)
+        return answers[-1]
+
 
 @pytest.fixture(scope="module", params=ORIGINS)
 def origin(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
@@ -65,13 +79,23 @@ def client_of(url: str) -> Iterator[httpx.Client]:
         yield client
 
 
+@contextmanager
+def running_mirrored(kind: str, folder: Path, origin: Origin, wishes: Wishes | None = None) -> Iterator[Mirrored]:
+    buckets = f"bucket={origin.url} brief={origin.url};ttl=1"
+    with (
+        running_target(kind, folder, buckets, wishes) as url,
+        client_of(f"{url}/bucket") as client,
+        client_of(f"{url}/brief") as brief,
+    ):
+        yield Mirrored(client, brief, origin)
+
+
 @pytest.fixture(scope="module", params=TARGETS)
 def mirrored(
     request: pytest.FixtureRequest, origin: Origin, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mirrored]:
-    folder = tmp_path_factory.mktemp("target")
-    with running_target(request.param, folder, origin.url) as url, client_of(url) as client:
-        yield Mirrored(client, origin)
+    with running_mirrored(request.param, tmp_path_factory.mktemp("target"), origin) as mirrored:
+        yield mirrored
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -92,8 +116,8 @@ def test_what_an_origin_says_of_an_object_is_kept(mirrored: Mirrored) -> None:
         for answer in (mirrored.get("told"), mirrored.client.head("/told")):
             assert answer.headers["Content-Length"] == str(len(BODY))
             assert "Set-Cookie" not in answer.headers
-            for name in ("ETag", "Last-Modified", "Content-Type", "x-amz-meta-who"):
-                assert answer.headers.get(name) == direct.headers.get(name), name
+            for name in ("ETag", "Last-Modified", "Content-Type", "Content-Disposition", "x-amz-meta-who"):
+                assert answer.headers[name] == direct.headers[name]
     assert [name for name in mirrored.get("told").headers if name.startswith("x-amz") and "meta" not in name] == []
 
 
@@ -154,10 +178,24 @@ def test_a_head_fetches_nothing_and_knows_the_tag(mirrored: Mirrored) -> None:
 def test_fifty_clients_get_the_same(mirrored: Mirrored) -> None:
     body = BODY * 5
     mirrored.origin.put("popular", body)
+    before = mirrored.origin.answered("popular")
     with ThreadPoolExecutor(max_workers=50) as pool, ExitStack() as stack:
         clients = [stack.enter_context(client_of(str(mirrored.client.base_url))) for _ in range(50)]
         received = list(pool.map(lambda client: client.get("/popular").content == body, clients))
     assert received == [True] * 50
+    assert mirrored.origin.answered("popular") == [*before, 200]
+
+
+def test_what_is_over_is_confirmed_by_the_origin_or_fetched_anew(mirrored: Mirrored) -> None:
+    mirrored.origin.put("changing", b"old")
+    before = mirrored.origin.answered("changing")
+    assert mirrored.brief.get("/changing").headers["X-Cache"] in FETCHED
+    same = mirrored.get_over("changing")
+    assert (same.content, same.headers["X-Cache"] in CONFIRMED) == (b"old", True)
+    assert mirrored.origin.answered("changing").count(200) == before.count(200) + 1
+    mirrored.origin.put("changing", b"newer")
+    newer = mirrored.get_over("changing")
+    assert (newer.content, newer.headers["X-Cache"] in FETCHED) == (b"newer", True)
 
 
 def test_juliaup_finds_its_way(mirrored: Mirrored) -> None:
@@ -189,19 +227,24 @@ def test_jill_finds_its_way(mirrored: Mirrored) -> None:
         assert (mirrored.get(found).content == BODY, mirrored.get(f"{found}.asc").text) == (True, "signed")
 
 
-@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kind", ORIGINS)
-def test_hits_do_not_need_the_origin(target: str, kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("gone")
+def test_what_is_held_does_not_need_the_origin(kind: str, tmp_path: Path) -> None:
+    wishes = Wishes(stale_if_error_seconds=600)
     with ExitStack() as stack:
-        origin = stack.enter_context(running_origin(kind, folder / "origin"))
-        url = stack.enter_context(running_target(target, folder / "target", origin.url))
-        client = stack.enter_context(client_of(url))
+        origin = stack.enter_context(running_origin(kind, tmp_path / "origin"))
         origin.put("held", BODY)
-        assert Mirrored(client, origin).get_twice("held").content == BODY
+        mirrors = [
+            stack.enter_context(running_mirrored(target, tmp_path / target, origin, wishes)) for target in TARGETS
+        ]
+        for mirrored in mirrors:
+            assert mirrored.get_twice("held").content == BODY
+            assert mirrored.brief.get("/held").content == BODY
         origin.stop()
-        answer = client.get("/held")
-        assert (answer.status_code, answer.content == BODY, answer.headers["X-Cache"]) == (200, True, "HIT")
-        gone = client.get("/never-asked-for")
-        assert gone.status_code in {502, 504}
-        assert gone.headers["Retry-After"]
+        for mirrored in mirrors:
+            answer = mirrored.get("held")
+            assert (answer.status_code, answer.content == BODY, answer.headers["X-Cache"]) == (200, True, "HIT")
+            stale = mirrored.get_over("held")
+            assert (stale.status_code, stale.content == BODY, stale.headers["X-Cache"] in STALE) == (200, True, True)
+            gone = mirrored.get("never-asked-for")
+            assert gone.status_code in {502, 504}
+            assert gone.headers["Retry-After"]
