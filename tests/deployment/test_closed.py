@@ -23,7 +23,7 @@ WRITABLE = {
     "pkgserver1": {"/tmp", "/storage", "/logs", "/hits"},  # noqa: S108 # the containers'
     "pkgserver2": {"/tmp", "/storage", "/logs", "/hits"},  # noqa: S108
     "frontend": {
-        *("/tmp", "/hits", "/logs", "/etc/letsencrypt", "/etc/nginx/conf.d"),  # noqa: S108
+        *("/tmp", "/hits", "/logs", "/etc/letsencrypt", "/etc/nginx/conf.d", "/var/cache/mirror"),  # noqa: S108
         *("/var/www/letsencrypt", "/var/lib/letsencrypt", "/var/log/letsencrypt"),
     },
     "autoheal": {"/run/engine"},
