@@ -53,10 +53,10 @@ async def saying(answer: bytes, certificates: Path | None = None) -> AsyncIterat
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         if certificates is None:
-            nursery.start_soon(trio.serve_listeners, serve, [listener])
+            await nursery.start(trio.serve_listeners, serve, [listener])
         else:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(certificates / "fullchain.pem", certificates / "privkey.pem")
-            nursery.start_soon(trio.serve_listeners, serve, [trio.SSLListener(listener, context)])
+            await nursery.start(trio.serve_listeners, serve, [trio.SSLListener(listener, context)])
         yield listener.socket.getsockname()[1]
         nursery.cancel_scope.cancel()
