@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.conftest import require
 from tests.deployment.containers import IMAGE, CommandError, running_engine
-from tests.deployment.stack import FQDN, GRAFANA_PASSWORD, PASSWORD, ROOT, Shared, Stack, unpacked_stack
+from tests.deployment.stack import (
+    BUCKET,
+    FQDN,
+    GRAFANA_PASSWORD,
+    MIRROR_FQDN,
+    PASSWORD,
+    ROOT,
+    Shared,
+    Stack,
+    unpacked_stack,
+)
 from tests.integration.storage import open_storage
 
 from pkgserver_trio.demo.sample import build_sample
@@ -57,12 +68,27 @@ def images(engine: Engine, image: str, front_end_image: None) -> None:
 @pytest.fixture(scope="session")
 def shared(engine: Engine, images: None) -> Iterator[Shared]:
     """Give the deployment that many tests use; it may not be up."""
-    with open_storage(dict(build_sample().files), engine.host_address) as storage, unpacked_stack(engine) as stack:
+    with (
+        open_storage(dict(build_sample().files), engine.host_address) as storage,
+        unpacked_stack(engine) as stack,
+        socket.socket() as held,
+    ):
+        # A port that nobody else gets, for an origin that comes and goes.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((engine.host_address, 0))
+        address, port = held.getsockname()
         password = hashlib.sha256(PASSWORD.encode()).hexdigest()
-        stack.write_env(PKG_SERVER_FQDN=FQDN, DISABLE_TLS="1", STORAGE_SERVERS=storage.url, ADMIN_TOKEN_SHA256=password)
+        stack.write_env(
+            PKG_SERVER_FQDN=FQDN,
+            DISABLE_TLS="1",
+            STORAGE_SERVERS=storage.url,
+            ADMIN_TOKEN_SHA256=password,
+            S3_MIRROR_FQDN=MIRROR_FQDN,
+            S3_MIRROR_BUCKET_LIST=f"{BUCKET}=http://{address}:{port}",
+        )
         with (stack.folder / ".env").open("a") as file:
             file.write(f"GRAFANA_ADMIN_PASSWORD='{GRAFANA_PASSWORD}'\n")
-        yield Shared(stack, storage)
+        yield Shared(stack, storage, (address, port))
 
 
 @pytest.fixture

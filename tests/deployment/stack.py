@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 FQDN = "pkg.example.org"
+MIRROR_FQDN = "mirror.example.org"
+BUCKET = "a.bucket"
 PASSWORD = "correct horse"
 #: With what a shell, compose and a `.env` each take for theirs.
 GRAFANA_PASSWORD = 'open "$1" sesame'
@@ -32,6 +34,7 @@ SERVICES = (*SERVERS, "frontend", "autoheal", "autoheal-proxy")
 QUICK = {
     "PKGSERVER_ORIGIN_CHECK": "off",
     "PKGSERVER_KEEP_FREE": "0",
+    "S3_MIRROR_MIN_FREE": "0",
     "UPDATE_PERIOD": "0.2",
     "IMAGE_POLL_SECONDS": "0",
 }
@@ -135,6 +138,8 @@ class Shared:
 
     stack: Stack
     storage: ScriptedStorage
+    #: Where the origin of `BUCKET` is to be, if there is one.
+    origin: tuple[str, int]
     is_up: bool = False
 
     def bring_up(self) -> None:

@@ -160,6 +160,17 @@ def test_what_was_wrong_and_is_mended_starts_at_once(stack: Stack, shared: Share
     assert "that user 65532 can read" in unreadable.stderr
 
 
+def test_the_certificate_of_the_mirrors_host_is_looked_for(stack: Stack) -> None:
+    certificates = stack.folder / "own"
+    certificates.mkdir()
+    make_certificate(certificates)
+    stack.write_env(PKG_SERVER_FQDN=FQDN, TLS_CERTIFICATES_DIR="./own", S3_MIRROR_FQDN="mirror.example.org")
+    refused = stack.make(check=False)
+    assert refused.returncode == 2
+    assert "TLS_CERTIFICATES_DIR has no mirror/fullchain.pem and mirror/privkey.pem" in refused.stderr
+    assert stack.engine.docker("ps", "--quiet") == ""
+
+
 def test_servers_believe_the_network_that_is_there(stack: Stack, shared: Shared) -> None:
     labels = ("--label=com.docker.compose.project=pkgserver", "--label=com.docker.compose.network=inside")
     stack.engine.docker("network", "create", "--internal", "--subnet", stack.engine.subnet, *labels, "pkgserver_inside")

@@ -46,8 +46,8 @@ class ScriptedStorage:
 
 
 @contextmanager
-def open_storage(files: dict[str, bytes], address: str = "127.0.0.1") -> Iterator[ScriptedStorage]:
-    """Serve the files, by URL path, from a thread that listens on `address`."""
+def open_storage(files: dict[str, bytes], address: str = "127.0.0.1", port: int = 0) -> Iterator[ScriptedStorage]:
+    """Serve the files, by URL path, from a thread that listens on `address`, on any port unless told."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -75,7 +75,7 @@ def open_storage(files: dict[str, bytes], address: str = "127.0.0.1") -> Iterato
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the base class's name
             """Say nothing."""
 
-    with ThreadingHTTPServer((address, 0), Handler) as server:
+    with ThreadingHTTPServer((address, port), Handler) as server:
         storage = ScriptedStorage(f"http://{address}:{server.server_port}", files)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

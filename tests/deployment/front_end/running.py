@@ -48,7 +48,7 @@ class FrontEnd:
 def write_conf(folder: Path, settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Have `write-conf` write what `settings` say to `folder`, with nothing else in its environment."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = ["sh", str(CONFIGURATION / "write-conf"), str(folder)]
+    command = ["sh", str(CONFIGURATION / "write-conf"), str(folder), str(folder.parent / "authorities")]
     environment = {"PATH": "/usr/bin:/bin", **settings}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,39 +9,19 @@ import httpx
 import pytest
 import trio
 from tests.behaviours import Behaviour, Pieces, good
-from tests.deployment.front_end.conftest import front_before
-from tests.deployment.front_end.running import PLAIN
+from tests.deployment.front_end.mirrored import cache_of, mirror
 from tests.fakes import FakeUpstream
 from tests.web.raw import connected
 from tests.web.site import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from tests.deployment.front_end.running import FrontEnd
 
 pytestmark = pytest.mark.integration
 
-NOBODY = "127.0.0.1:9"
 BODY = bytes(range(256)) * 400
 OLD, NEW = good(b"old"), good(b"newer")
 POINTER = "bin/versions.json"
-
-
-@asynccontextmanager
-async def mirror(
-    folder: Path, origin: FakeUpstream, **settings: str
-) -> AsyncIterator[tuple[FrontEnd, httpx.AsyncClient]]:
-    """Run the front end with a bucket, `abc`, at `origin`, whose objects are fresh for a second."""
-    buckets = {"S3_MIRROR_BUCKET_LIST": f"abc={origin.url};ttl=1", "S3_MIRROR_MIN_FREE": "0"}
-    async with front_before(folder, NOBODY, NOBODY, settings={**PLAIN, **buckets, **settings}) as (front_end, client):
-        yield front_end, client
-
-
-async def cache_of(client: httpx.AsyncClient, key: str, **headers: str) -> tuple[int, str | None, bytes]:
-    answer = await client.get(f"/mirror/abc/{key}", headers=headers)
-    return answer.status_code, answer.headers.get("X-Cache"), answer.content
 
 
 async def test_an_object_is_fetched_once_and_served_without_its_origin(tmp_path: Path) -> None:
@@ -54,7 +33,7 @@ async def test_an_object_is_fetched_once_and_served_without_its_origin(tmp_path:
     }
     async with (
         FakeUpstream(script=lambda _: replace(good(BODY), headers=headers)) as origin,
-        mirror(tmp_path, origin) as (_, client),
+        mirror(tmp_path, origin.url) as (_, client),
     ):
         assert await cache_of(client, "a%20b+c%2Fd%C3%A9?query") == (200, "MISS", BODY)
         answer = await client.get("/mirror/abc/a%20b+c%2Fd%C3%A9?other")
@@ -70,7 +49,7 @@ async def test_an_object_is_fetched_once_and_served_without_its_origin(tmp_path:
 async def test_fifty_clients_are_one_request(tmp_path: Path) -> None:
     release = trio.Event()
     slow = replace(good(BODY), pieces=Pieces(size=50_000, release=release))
-    async with FakeUpstream(script=lambda _: slow) as origin, mirror(tmp_path, origin) as (_, client):
+    async with FakeUpstream(script=lambda _: slow) as origin, mirror(tmp_path, origin.url) as (_, client):
         got = []
 
         async def ask() -> None:
@@ -106,7 +85,7 @@ async def test_fifty_clients_are_one_request(tmp_path: Path) -> None:
     ],
 )
 async def test_a_hostile_key_reaches_no_origin(tmp_path: Path, key: str) -> None:
-    async with FakeUpstream(script=lambda _: OLD) as origin, mirror(tmp_path, origin) as (front_end, _):
+    async with FakeUpstream(script=lambda _: OLD) as origin, mirror(tmp_path, origin.url) as (front_end, _):
         async with connected(front_end.ports[8000]) as raw:
             await raw.ask(f"/mirror/abc/{key}")
             assert (await raw.head()).status in {400, 404}
@@ -114,7 +93,7 @@ async def test_a_hostile_key_reaches_no_origin(tmp_path: Path, key: str) -> None
 
 
 async def test_others_methods_and_buckets_are_refused(tmp_path: Path) -> None:
-    async with FakeUpstream(script=lambda _: OLD) as origin, mirror(tmp_path, origin) as (_, client):
+    async with FakeUpstream(script=lambda _: OLD) as origin, mirror(tmp_path, origin.url) as (_, client):
         answer = await client.post("/mirror/abc/a")
         assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
         assert (await client.get("/mirror/abd/a")).status_code == 404
@@ -123,7 +102,7 @@ async def test_others_methods_and_buckets_are_refused(tmp_path: Path) -> None:
 
 async def test_nobody_keeps_an_old_pointer_fresh_by_a_condition_of_his_own(tmp_path: Path) -> None:
     now = OLD
-    async with FakeUpstream(script=lambda _: now) as origin, mirror(tmp_path, origin) as (_, client):
+    async with FakeUpstream(script=lambda _: now) as origin, mirror(tmp_path, origin.url) as (_, client):
         assert (await cache_of(client, POINTER))[1:] == ("MISS", b"old")
         now = NEW
         await trio.sleep(2.1)
@@ -136,7 +115,7 @@ async def test_nobody_keeps_an_old_pointer_fresh_by_a_condition_of_his_own(tmp_p
 
 async def test_an_object_is_stale_while_it_is_asked_about_and_while_the_origin_fails(tmp_path: Path) -> None:
     now = OLD
-    async with FakeUpstream(script=lambda _: now) as origin, mirror(tmp_path, origin) as (_, client):
+    async with FakeUpstream(script=lambda _: now) as origin, mirror(tmp_path, origin.url) as (_, client):
         for key in ("a", POINTER):
             await cache_of(client, key)
         await trio.sleep(2.1)
@@ -149,7 +128,7 @@ async def test_an_object_is_stale_while_it_is_asked_about_and_while_the_origin_f
 
 async def test_what_breaks_off_is_broken_and_not_kept(tmp_path: Path) -> None:
     now = replace(good(BODY), close_at=1000)
-    async with FakeUpstream(script=lambda _: now) as origin, mirror(tmp_path, origin) as (_, client):
+    async with FakeUpstream(script=lambda _: now) as origin, mirror(tmp_path, origin.url) as (_, client):
         with pytest.raises(httpx.RemoteProtocolError):
             await cache_of(client, "a")
         now = good(BODY)
@@ -157,7 +136,7 @@ async def test_what_breaks_off_is_broken_and_not_kept(tmp_path: Path) -> None:
 
 
 async def test_an_uncached_range_and_a_head_fetch_no_object(tmp_path: Path) -> None:
-    async with FakeUpstream(script=lambda _: good(BODY)) as origin, mirror(tmp_path, origin) as (_, client):
+    async with FakeUpstream(script=lambda _: good(BODY)) as origin, mirror(tmp_path, origin.url) as (_, client):
         assert (await cache_of(client, "a", Range="bytes=0-99"))[::2] == (206, BODY[:100])
         assert (await client.head("/mirror/abc/a")).headers["ETag"] == good(BODY).etag
         assert [(request.method, request.headers.get("range")) for request in origin.seen] == [
@@ -171,14 +150,14 @@ async def test_an_uncached_range_and_a_head_fetch_no_object(tmp_path: Path) -> N
 async def test_a_refusal_is_passed_on_and_remembered(tmp_path: Path, status: int) -> None:
     async with (
         FakeUpstream(script=lambda _: Behaviour(status=status)) as origin,
-        mirror(tmp_path, origin) as (_, client),
+        mirror(tmp_path, origin.url) as (_, client),
     ):
         assert [(await cache_of(client, "a"))[:2] for _ in range(2)] == [(status, "MISS"), (status, "HIT")]
 
 
 async def test_zero_bytes_are_an_object_and_no_store_is_obeyed(tmp_path: Path) -> None:
     now = good(b"")
-    async with FakeUpstream(script=lambda _: now) as origin, mirror(tmp_path, origin) as (_, client):
+    async with FakeUpstream(script=lambda _: now) as origin, mirror(tmp_path, origin.url) as (_, client):
         assert [(await cache_of(client, "a"))[:2] for _ in range(2)] == [(200, "MISS"), (200, "HIT")]
         for header in ({"cache-control": "private"}, {"set-cookie": "a=b"}, {"cache-control": "no-store"}):
             now = replace(OLD, headers=header)
@@ -189,7 +168,7 @@ async def test_zero_bytes_are_an_object_and_no_store_is_obeyed(tmp_path: Path) -
 async def test_a_host_of_its_own_serves_the_same_objects(tmp_path: Path) -> None:
     async with (
         FakeUpstream(script=lambda _: OLD) as origin,
-        mirror(tmp_path, origin, S3_MIRROR_FQDN="m.example.org") as (_, client),
+        mirror(tmp_path, origin.url, S3_MIRROR_FQDN="m.example.org") as (_, client),
     ):
         assert (await cache_of(client, "a"))[1] == "MISS"
         answer = await client.get("/abc/a", headers={"Host": "m.example.org"})

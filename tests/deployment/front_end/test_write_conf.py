@@ -65,6 +65,27 @@ BAD_NETWORKS = [
 GOOD_NAMES = ["pkg.example.org", "a.b", "xn--bcher-kva.example", "1.example", "PKG.example.org", f"{'a' * 63}.b"]
 BAD_NAMES = ["", "localhost", ".a.b", "a.b.", "a..b", "-a.b", "a-.b", "a.-b", "a_b.c", f"{'a' * 64}.b", "a.b" * 99]
 BAD_LIMITS = ["0", "-1", "01", "1.5", "100001", "1e3", "99999999999999999999", "1 "]
+STALE_TIMES = ("S3_MIRROR_STALE_WHILE_REVALIDATE_SECONDS", "S3_MIRROR_STALE_IF_ERROR_SECONDS")
+GOOD_BUCKETS = [
+    "",
+    "none",
+    "abc",
+    "abc,def",
+    "abc def",
+    "my.bucket-1;ttl=1",
+    "abc=http://a",
+    "abc=https://a.b:1/c/d/;ttl=31536000 def=http://10.0.0.1:9000/def",
+    "abc=http://[::1]",
+    "abc=http://[fd00::1]:9000/a%20b",
+]
+BAD_BUCKETS = [
+    *("ab", "ABC", "a_c", ".abc", "abc.", "-abc", "a" * 64, "none abc_", "abc abc", "abc/d", " ", ","),
+    *("abc;ttl=", "abc;ttl=0", "abc;ttl=01", "abc;ttl=31536001", "abc;TTL=1", "abc;ttl=1;ttl=1", "abc;ttl=1=http://a"),
+    *("abc=", "abc=a.b", "abc=ftp://a.b", "abc=http://", "abc=http://a.b:", "abc=http://a.b:0", "abc=http://a.b:65536"),
+    *("abc=http://u:p@a.b", "abc=http://a.b?c", "abc=http://a.b#c", "abc=http://a.b/../c", "abc=http://a.b//c"),
+    *("abc=http://[::1", "abc=http://[::1]x", "abc=http://[::1]:0", "abc=http://[a.b]", "abc=http://-a.b"),
+]
+HOSTILE_IN_LISTS = ["}", "$host", "$(id)", "`id`", "a\nb", "\n", "'", '"', "\\", "*", "é"]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +98,12 @@ BAD_LIMITS = ["0", "-1", "01", "1.5", "100001", "1e3", "99999999999999999999", "
         *product(["PKG_SERVER_REGION"], ["", "eu", "us-east", "1"]),
         *product(["NGINX_RESOLVER"], ["", "127.0.0.1", "10.0.0.1:53"]),
         *product(["CERTBOT_EMAIL"], ["a@b.org", "first.last+pkg@mail.example.org"]),
+        *product(["S3_MIRROR_FQDN"], ["", *GOOD_NAMES]),
+        *product(["S3_MIRROR_BUCKET_LIST"], GOOD_BUCKETS),
+        *product(["S3_MIRROR_MAX_SIZE", "S3_MIRROR_MIN_FREE"], ["", "1", "20GiB", "5gb", "1500MB"]),
+        *product(["S3_MIRROR_MIN_FREE"], ["0"]),
+        *product(["S3_MIRROR_POINTERS"], ["", "*", "bin/*.json", "a b,c"]),
+        *product(STALE_TIMES, ["", "0", "31536000"]),
     ],
 )
 def test_a_right_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
@@ -95,6 +122,12 @@ def test_a_right_value_is_taken(tmp_path: Path, name: str, value: str) -> None:
         *product(["PKG_SERVER_REGION"], ["a.b", "-", "a-", "a" * 54, *HOSTILE]),
         *product(["NGINX_RESOLVER"], ["::1", "10.0.0", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:53:53", "dns", *HOSTILE]),
         *product(["CERTBOT_EMAIL"], ["", "a", "@b.org", "a@b", "a@b@c.org", "a@b.org;", *HOSTILE]),
+        *product(["S3_MIRROR_FQDN"], [*BAD_NAMES[1:], *HOSTILE]),
+        *product(["S3_MIRROR_BUCKET_LIST"], [*BAD_BUCKETS, *(f"abc=http://a.b/{text}" for text in HOSTILE_IN_LISTS)]),
+        *product(["S3_MIRROR_MAX_SIZE", "S3_MIRROR_MIN_FREE"], ["01", "1.5GiB", "20G", "-1", *HOSTILE]),
+        *product(["S3_MIRROR_MAX_SIZE"], ["0", "0GiB"]),
+        *product(["S3_MIRROR_POINTERS"], ["a\nb", "a;", "$host", "(a)", "a|b", '"', "'", "\\", "é", "a{2}"]),
+        *product(STALE_TIMES, ["-1", "1.5", "31536001", "1d", *HOSTILE]),
     ],
 )
 def test_a_wrong_value_is_named_and_nothing_is_written(tmp_path: Path, name: str, value: str) -> None:
@@ -171,6 +204,14 @@ def test_certbot_finds_what_it_is_to_get(tmp_path: Path) -> None:
     assert not [path for path in others if "ssl_certificate" in path.read_text("utf-8")]
 
 
+def test_certbot_gets_one_for_the_host_of_the_mirror_too(tmp_path: Path) -> None:
+    write_conf(tmp_path, {**NAMED, "S3_MIRROR_FQDN": "mirror.example.org"})
+    lines = (tmp_path / "mirror-host.conf").read_text("utf-8").splitlines()
+    assert "    ssl_certificate_key /etc/letsencrypt/live/mirror.example.org/privkey.pem;" in lines
+    redirect = (tmp_path / "redirect.conf").read_text("utf-8")
+    assert "\n    server_name pkg.example.org mirror.example.org;\n" in redirect
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize(
     "settings",
@@ -181,6 +222,12 @@ def test_certbot_finds_what_it_is_to_get(tmp_path: Path) -> None:
         {"KEEP_HTTP_8000": "0", "PKG_SERVER_REGION": "eu"},
         {"PKG_SERVER_FQDN": "", "PKG_SERVER_REGION": "a" * 53},
         {"LIMIT_REQUESTS_PER_SECOND": "5", "LIMIT_CONNECTIONS": "5", "LIMIT_EXEMPT": "10.0.0.0/8,fd00::/8"},
+        {"S3_MIRROR_BUCKET_LIST": "none", "S3_MIRROR_FQDN": "m.example.org"},
+        {
+            "S3_MIRROR_BUCKET_LIST": "a.bucket=https://a.b/c abc=http://[::1]:9/d;ttl=5",
+            "S3_MIRROR_FQDN": "m.example.org",
+        },
+        {"SSL_CERT_FILE": "/nowhere.crt"},
         {
             "PKG_SERVER_FLAVORLESS": "true",
             "FRONTEND_PROXIES": "10.0.0.1,fd00::/8",
@@ -191,6 +238,7 @@ def test_certbot_finds_what_it_is_to_get(tmp_path: Path) -> None:
 )
 def test_nginx_takes_it_without_a_warning(tmp_path: Path, settings: Mapping[str, str]) -> None:
     make_certificate(tmp_path / "certificates", "pkg.example.org")
+    make_certificate(tmp_path / "certificates" / "mirror", "m.example.org")
     places = {"/certificates/": f"{tmp_path}/certificates/"}
     everything = {**NAMED, "TLS_CERTIFICATES_DIR": "own", **settings}
     tested = check_configuration(tmp_path, everything, places)
