@@ -88,8 +88,8 @@ def healed(engine: Engine, load: Load) -> Iterator[Callable[[], None]]:
 
 def test_killed_server_is_started_anew(running: Stack, load: Load) -> None:
     with healed(running.engine, load) as struck:
-        struck()
         signal_to(running.engine, VICTIM, signal.SIGKILL)
+        struck()
 
 
 def test_server_without_memory_is_killed_and_started_anew(running: Stack, load: Load) -> None:
@@ -122,6 +122,6 @@ def test_server_that_ends_in_order_is_not_taken_for_one_that_hangs(running: Stac
 
 def test_hung_server_is_started_anew(running: Stack, load: Load) -> None:
     with healed(running.engine, load) as struck:
-        struck()
         signal_to(running.engine, VICTIM, signal.SIGSTOP)
+        struck()
     assert f"/{VICTIM} (" in running.engine.docker("logs", "pkgserver-autoheal-1")

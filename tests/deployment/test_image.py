@@ -43,8 +43,8 @@ def test_it_serves_in_three_seconds_as_any_user_and_ends_in_order(
     engine: Engine, image: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began = time.monotonic()
-    with engine.container(*HARDENED, "--publish=8000:8000", image) as name:
-        while not answers(f"http://{engine.address}:8000/healthz"):
+    with engine.container(*HARDENED, "--publish=9003:8000", image) as name:
+        while not answers(f"http://{engine.address}:9003/healthz"):
             assert time.monotonic() - began < 3, engine.docker("logs", name, check=False)
         seconds = time.monotonic() - began
         assert is_healthy(engine, name)

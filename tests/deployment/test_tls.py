@@ -59,3 +59,5 @@ def test_certificate_is_issued_by_a_real_authority_and_julia_installs_over_it(
     assert (redirect.status_code, redirect.headers["Location"]) == (301, f"https://{FQDN}/registries")
     install(stack, tmp_path / "secure", f"https://{FQDN}")
     assert httpx.get(f"{stack.url}/healthz", trust_env=False).status_code == 200, "8000 stays open"
+    engine.docker("stop", "pkgserver-frontend-1")
+    assert engine.inspect("pkgserver-frontend-1")["State"]["ExitCode"] == 0, "it did not end in order"
