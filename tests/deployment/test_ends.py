@@ -151,5 +151,5 @@ def test_after_a_power_cut_only_whole_and_right_files_are_served(running: Stack,
             return False
 
     eventually(is_back)
-    assert temporary(running) == []
+    eventually(lambda: temporary(running) == [])  # one that still starts is stood in for by the other one
     assert {path: fetch(running.url, path) for path in files} == files

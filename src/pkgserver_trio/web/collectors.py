@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from pkgserver_trio.index import Index
-from pkgserver_trio.resource import Kind
+from pkgserver_trio.resource import TARBALLS, Kind
 from pkgserver_trio.statistics import Outcome
 
 if TYPE_CHECKING:
@@ -63,25 +62,26 @@ class CacheCollector(Collector):
 
     def __init__(self, store: Store, mirror: Mirror | None = None) -> None:
         self._store = store
-        self._mirrored = Index() if mirror is None else mirror.library.store.index
+        self._indexes = dict.fromkeys(TARBALLS, store.index)
+        if mirror is not None:
+            self._indexes[Kind.MIRROR] = mirror.library.store.index
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
-        index, space = self._store.index, self._store.space
-        mirrored = self._mirrored
-        held = {kind: (mirrored if kind is Kind.MIRROR else index).held(kind) for kind in Kind}
+        held = {kind: index.held(kind) for kind, index in self._indexes.items()}
+        evicting = set(self._indexes.values())
         for name, number in (("files", 0), ("bytes", 1)):
             family = GaugeMetricFamily(
                 f"pkgserver_cached_resource_{name}", f"Cached resources, in {name}.", labels=["resource_type"]
             )
-            for kind in Kind:
-                family.add_metric([kind], held[kind][number])
+            for kind, numbers in held.items():
+                family.add_metric([kind], numbers[number])
             yield family
-        yield _counter(
-            "pkgserver_evicted_files", "Files removed to make room.", index.evicted_files + mirrored.evicted_files
-        )
-        yield _counter("pkgserver_evicted_bytes", "Their size.", index.evicted_bytes + mirrored.evicted_bytes)
-        yield _gauge("pkgserver_disk_keep_free_bytes", "What eviction keeps free.", space.keep_free_bytes)
+        evicted_files = sum(index.evicted_files for index in evicting)
+        yield _counter("pkgserver_evicted_files", "Files removed to make room.", evicted_files)
+        yield _counter("pkgserver_evicted_bytes", "Their size.", sum(index.evicted_bytes for index in evicting))
+        keep_free = self._store.space.keep_free_bytes
+        yield _gauge("pkgserver_disk_keep_free_bytes", "What eviction keeps free.", keep_free)
         free = self._store.statistics.disk_free_bytes
         if free is not None:
             yield _gauge("pkgserver_disk_free_bytes", "What is free on the disk of the cache.", free)
