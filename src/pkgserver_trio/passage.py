@@ -43,8 +43,6 @@ class Passage:
             except UpstreamError as failure:
                 self._failure = failure
                 self._tally.fail(failure)
-            except trio.BrokenResourceError:
-                pass  # the client has left
             finally:
                 self._there.set()
 
@@ -74,5 +72,5 @@ class Passage:
 
     def close(self) -> None:
         """Want no more of it: an origin that is silent is not waited for."""
+        self._scope.cancel()  # first: so no send fails
         self._receive.close()
-        self._scope.cancel()
