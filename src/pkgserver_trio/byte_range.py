@@ -12,6 +12,7 @@ from dataclasses import dataclass
 # More than 18 digits do not match, so a number fits 64 bits everywhere and int() stays cheap.
 _SINGLE = re.compile("bytes= *([0-9]{0,18}) *- *([0-9]{0,18}) *", re.IGNORECASE | re.ASCII)
 _CONTENT_RANGE = re.compile("bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE | re.ASCII)
+_ANY_CONTENT_RANGE = re.compile("bytes (?:[0-9]{1,18}-[0-9]{1,18}|[*])/(?:[0-9]{1,18}|[*])", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +62,8 @@ def size_by_rest(content_range: str | None, start: int) -> int | None:
     if match is None or int(match[1]) != start or not start <= int(match[2]) == int(match[3]) - 1:
         return None
     return int(match[3])
+
+
+def is_content_range(text: str) -> bool:
+    """Tell whether it is the ``Content-Range`` of a 206 or a 416 in bytes."""
+    return _ANY_CONTENT_RANGE.fullmatch(text) is not None

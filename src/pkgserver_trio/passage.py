@@ -30,11 +30,12 @@ class Passage:
         self._there = trio.Event()
         self._failure: UpstreamError | None = None
         self._finished = False
+        self._scope = trio.CancelScope()
         self._send, self._receive = trio.open_memory_channel[bytes](0)
 
     async def run(self) -> None:
         """Fetch; what goes wrong is told to who reads."""
-        with self._send:  # closed last: who reads then learns at once how it ended
+        with self._send, self._scope:  # the first is closed last: who reads then learns at once how it ended
             try:
                 async with self._opened as answer:
                     await self._carry(answer)
@@ -42,8 +43,6 @@ class Passage:
             except UpstreamError as failure:
                 self._failure = failure
                 self._tally.fail(failure)
-            except trio.BrokenResourceError:
-                pass  # the client has left
             finally:
                 self._there.set()
 
@@ -72,5 +71,6 @@ class Passage:
         raise BrokenOffError("the origin broke off") from self._failure
 
     def close(self) -> None:
-        """Want no more of it."""
+        """Want no more of it: an origin that is silent is not waited for."""
+        self._scope.cancel()  # first: so no send fails
         self._receive.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,14 @@ from pkgserver_trio.digesting import DigestProof
 from pkgserver_trio.errors import NotFoundError, QueueFullError, ShuttingDownError, UpstreamFailedError
 from pkgserver_trio.flight import FlightReader
 from pkgserver_trio.inflate import TarballError
+from pkgserver_trio.object_origin import PassedAnswer
 from pkgserver_trio.opening import StartError, open_records
+from pkgserver_trio.passage import Passage
+from pkgserver_trio.statistics import ServerTally
 from pkgserver_trio.versions import Word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from tests.fakes import Behaviour, Request
@@ -181,6 +185,35 @@ async def test_who_waits_for_a_passage_hears_that_the_server_stops(tmp_path: Pat
         await trio.testing.wait_all_tasks_blocked()
         gallery.mirror._nursery.cancel_scope.cancel()
     assert told
+
+
+async def test_a_passage_that_nobody_waits_for_ends_though_its_origin_is_silent(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    silent = replace(good(OLD), never_answer=True)
+    async with open_gallery(tmp_path, FakeTransport(script=lambda _: silent)) as gallery:
+        with trio.move_on_after(1) as leaving:
+            await gallery.get(KEY, Range="bytes=0-1")
+        await trio.testing.wait_all_tasks_blocked()
+        assert leaving.cancelled_caught
+        assert gallery.mirror._passages == 0
+
+
+async def test_a_passage_that_is_closed_between_two_pieces_ends_at_once(autojump_clock: MockClock) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"first"
+        await trio.sleep_forever()
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[PassedAnswer]:
+        yield PassedAnswer(200, {}, None, pieces())
+
+    passage = Passage(opened(), ServerTally())
+    with trio.fail_after(1):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(passage.run)
+            assert await passage.read(0, None) == b"first"
+            passage.close()
 
 
 async def test_a_signed_request_spells_its_key_as_the_signature_does(tmp_path: Path, autojump_clock: MockClock) -> None:

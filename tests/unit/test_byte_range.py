@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.slow_parsers import chosen_positions
 
-from pkgserver_trio.byte_range import ByteRange, UnsatisfiableRangeError, parse_range, size_by_rest
+from pkgserver_trio.byte_range import ByteRange, UnsatisfiableRangeError, is_content_range, parse_range, size_by_rest
 
 
 def selected(header: str, body: bytes) -> bytes:
@@ -164,3 +164,15 @@ def test_the_rest_is_the_slice_from_what_was_asked(asked: int, start: int, last:
 @given(header=st.one_of(st.none(), st.text(), st.from_regex(r"bytes [0-9*-]*/[0-9*]*")), start=st.integers(0, 2**62))
 def test_any_partial_answer_can_be_asked_about(header: str | None, start: int) -> None:
     assert size_by_rest(header, start) is None or str(start) in str(header)
+
+
+@pytest.mark.parametrize("text", ["bytes 0-4/10", "Bytes 0-4/*", "bytes */10"])
+def test_what_an_origin_says_of_a_part_is_a_content_range(text: str) -> None:
+    assert is_content_range(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "bytes 0-4", "items 0-4/10", "bytes 0-4/10 ", "bytes 0-4/10\r\nX: y", "bytes */" + "1" * 99]
+)
+def test_what_else_an_origin_says_there_is_none(text: str) -> None:
+    assert not is_content_range(text)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.fakes import FakeUpstream, good
+from tests.fakes import MISSING, FakeUpstream, good
 from tests.web.site import until
 
 if TYPE_CHECKING:
@@ -80,6 +81,15 @@ async def test_a_part_of_what_is_not_held_is_passed_through(site: Site, origin: 
     assert (part.status_code, part.content, part.headers["X-Cache"]) == (206, BODY[:5], "BYPASS")
     assert part.headers["Content-Range"] == f"bytes 0-4/{len(BODY)}"
     assert [request.method for request in origin.seen] == ["GET"]
+
+
+@pytest.mark.parametrize(("said", "told"), [("bytes */9", "bytes */9"), ("bytes of nothing", None)])
+async def test_no_client_is_told_of_a_part_in_words_that_say_none(serve: Serve, said: str, told: str | None) -> None:
+    beyond = replace(MISSING, status=416, headers={"Content-Range": said})
+    async with FakeUpstream(script=lambda _: beyond) as origin:
+        site = await serve(PKGSERVER_MIRROR_BUCKETS=f"bucket={origin.url}")
+        answer = await site.client.get(KEY, headers={"Range": "bytes=9-"})
+        assert (answer.status_code, answer.headers.get("Content-Range")) == (416, told)
 
 
 @pytest.mark.parametrize("key", ["", "a//b", "%2e%2e/a", "a%00", "a%5Cb"])

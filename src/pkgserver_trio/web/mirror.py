@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from quart_trio.wrappers import TrioResponse
 
+from pkgserver_trio.byte_range import is_content_range
 from pkgserver_trio.errors import BrokenOffError, ForbiddenError, NotFoundError, ResourceUnavailableError
 from pkgserver_trio.flight import FlightReader
 from pkgserver_trio.object_head import told_headers
@@ -98,8 +99,8 @@ class MirrorPages:
         """Answer with what the origin says, for this client alone."""
         headers = {_titled(name): value for name, value in told_headers(passage.headers.items()).items()}
         headers |= {"Accept-Ranges": "bytes", "X-Cache": Word.BYPASS}
-        if "content-range" in passage.headers:
-            headers["Content-Range"] = passage.headers["content-range"]
+        if is_content_range(part := passage.headers.get("content-range", "")):
+            headers["Content-Range"] = part
         if passage.size_bytes is not None:
             headers["Content-Length"] = str(passage.size_bytes)
         body = Span(passage, 0, passage.size_bytes, sent=self._statistics.count_transmitted)
