@@ -6,13 +6,14 @@ is to know which version an object is (`versions`), and to pass through what is 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pkgserver_trio.digesting import DigestProof
 from pkgserver_trio.downloads import Order
-from pkgserver_trio.errors import NotFoundError, QueueFullError, UpstreamError, UpstreamFailedError
+from pkgserver_trio.errors import NotFoundError, PeerOverBoundError, QueueFullError, UpstreamError, UpstreamFailedError
 from pkgserver_trio.object_origin import ObjectCopy
 from pkgserver_trio.open_file import StoredFile
 from pkgserver_trio.passage import Passage
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
 #: How often an object that is overwritten while it is fetched is begun with anew.
 _ATTEMPTS = 4
+#: In all and for one peer: each has a task, and who reads slowly keeps it.
 _MAX_PASSAGES = 256
+_MAX_PASSAGES_EACH = _MAX_PASSAGES // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Mirror:
         self.versions = versions
         self.origins = versions.origins
         self._nursery, self._threads = nursery, threads
-        self._passages = 0
+        self._passages: Counter[str] = Counter()
 
     def drain(self) -> None:
         """Begin nothing any more; what runs goes on."""
@@ -66,12 +69,12 @@ class Mirror:
         A part of what is not held is passed through, and so is what may not be kept. Raises ResourceUnavailableError.
         """
         if asked and self.versions.records.get(name) is None:
-            return await self._pass(name, asked)
+            return await self._pass(name, asked, peer)
         for _ in range(_ATTEMPTS):
             version = await self.versions.choose(name, peer)
             resource = version.record.head.resource(name)
             if not version.record.is_kept or (asked and not is_at_hand(self.library, resource)):
-                return await self._pass(name, asked)
+                return await self._pass(name, asked, peer)
             order = self._order(name, version.record.head)
             try:
                 source = await self.library.obtain(resource, peer=peer, order=order)
@@ -98,14 +101,17 @@ class Mirror:
         """Return which version the object is, fetching nothing. Raises ResourceUnavailableError."""
         return await self.versions.choose(name, peer)
 
-    async def _pass(self, name: ObjectName, asked: Mapping[str, str]) -> Served:
+    async def _pass(self, name: ObjectName, asked: Mapping[str, str], peer: str) -> Served:
         self.versions.raise_if_refused(name)
         self.versions.admission.raise_if_closed()
-        if self._passages >= _MAX_PASSAGES:
+        if self._passages.total() >= _MAX_PASSAGES:
             raise QueueFullError(f"{_MAX_PASSAGES} objects are passed through already")
+        if self._passages[peer] >= _MAX_PASSAGES_EACH:
+            raise PeerOverBoundError(f"{_MAX_PASSAGES_EACH} objects are passed through for one client already")
         origin = self.origins[name.bucket]
         passage = Passage(origin.open_passage(name.key, asked), origin.tally)
-        self._nursery.start_soon(self._carry, passage, name=f"passage {name.path}")
+        self._passages[peer] += 1
+        self._nursery.start_soon(self._carry, passage, peer, name=f"passage {name.path}")
         try:
             await passage.wait_begun()
         except UpstreamError as failure:
@@ -115,12 +121,11 @@ class Mirror:
             raise
         return Served(None, passage, Word.BYPASS)
 
-    async def _carry(self, passage: Passage) -> None:
-        self._passages += 1
+    async def _carry(self, passage: Passage, peer: str) -> None:
         try:
             await passage.run()
         finally:
-            self._passages -= 1
+            self._passages -= Counter([peer])  # which leaves out whoever has none any more
 
     def _order(self, name: ObjectName, head: ObjectHead) -> Order:
         doubt = partial(self.versions.doubt, name, head.resource(name))

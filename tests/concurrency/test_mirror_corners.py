@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,13 @@ from tests.mirrors import Gallery, Got, named, open_gallery
 
 from pkgserver_trio import mirror as module
 from pkgserver_trio.digesting import DigestProof
-from pkgserver_trio.errors import NotFoundError, QueueFullError, ShuttingDownError, UpstreamFailedError
+from pkgserver_trio.errors import (
+    NotFoundError,
+    PeerOverBoundError,
+    QueueFullError,
+    ShuttingDownError,
+    UpstreamFailedError,
+)
 from pkgserver_trio.flight import FlightReader
 from pkgserver_trio.inflate import TarballError
 from pkgserver_trio.object_origin import PassedAnswer
@@ -149,13 +156,21 @@ async def test_a_part_of_what_is_not_there_is_told_and_remembered(tmp_path: Path
         gallery.assert_no_leftovers()
 
 
-async def test_what_is_passed_through_is_bounded(
-    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("bound", "error"), [("_MAX_PASSAGES", QueueFullError), ("_MAX_PASSAGES_EACH", PeerOverBoundError)]
+)
+async def test_what_is_passed_through_is_bounded_in_all_and_for_each_client(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, bound: str, error: type[Exception]
 ) -> None:
-    monkeypatch.setattr(module, "_MAX_PASSAGES", 0)
-    async with open_gallery(tmp_path, FakeTransport({PATH: OLD})) as gallery:
-        with pytest.raises(QueueFullError):
-            await gallery.get(KEY, Range="bytes=0-1")
+    monkeypatch.setattr(module, bound, 1)
+    slow = replace(good(OLD), pieces=Pieces(size=100, pause=1))
+    async with open_gallery(tmp_path, FakeTransport(script=lambda _: slow)) as gallery, trio.open_nursery() as clients:
+        clients.start_soon(partial(gallery.get, KEY, Range="bytes=0-500"))
+        await trio.sleep(1.5)
+        with pytest.raises(error):
+            await gallery.get(KEY, Range="bytes=0-500")
+        await trio.sleep(10)
+        assert (await gallery.get(KEY, Range="bytes=0-50")).body == OLD[:51]
 
 
 @pytest.mark.parametrize("moment", [0.5, 1.5])
@@ -196,7 +211,7 @@ async def test_a_passage_that_nobody_waits_for_ends_though_its_origin_is_silent(
             await gallery.get(KEY, Range="bytes=0-1")
         await trio.testing.wait_all_tasks_blocked()
         assert leaving.cancelled_caught
-        assert gallery.mirror._passages == 0
+        assert not gallery.mirror._passages
 
 
 async def test_a_passage_that_is_closed_between_two_pieces_ends_at_once(autojump_clock: MockClock) -> None:
