@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 import trio
-from tests.behaviours import Behaviour, Pieces, good
+from tests.behaviours import Behaviour, good
 from tests.deployment.front_end.mirrored import cache_of, mirror
 from tests.fakes import FakeUpstream
 from tests.web.raw import connected
@@ -44,23 +44,6 @@ async def test_an_object_is_fetched_once_and_served_without_its_origin(tmp_path:
         assert (part.status_code, part.content) == (206, BODY[-7:])
         head = await client.head("/mirror/abc/a%20b+c%2Fd%C3%A9")
         assert (head.headers["X-Cache"], head.headers["ETag"], len(origin.seen)) == ("HIT", good(BODY).etag, 1)
-
-
-async def test_fifty_clients_are_one_request(tmp_path: Path) -> None:
-    release = trio.Event()
-    slow = replace(good(BODY), pieces=Pieces(size=50_000, release=release))
-    async with FakeUpstream(script=lambda _: slow) as origin, mirror(tmp_path, origin.url) as (_, client):
-        got = []
-
-        async def ask() -> None:
-            got.append((await cache_of(client, "a"))[2])
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(50):
-                nursery.start_soon(ask)
-            await origin.wait_for("GET", "/a")
-            release.set()
-        assert (got, origin.requests("GET", "/a")) == ([BODY] * 50, 1)
 
 
 @pytest.mark.parametrize(
