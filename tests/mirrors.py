@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 HOST = "bucket.example"
 #: Some moment to begin at.
 EPOCH = 1_800_000_000
+#: Two versions of an object.
+OLD, NEW = b"old" * 1000, b"newer" * 1000
 
 
 def named(key: str) -> ObjectName:

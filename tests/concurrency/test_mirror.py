@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from tests.fakes import BEFORE_HEAD, MISSING, FakeTransport, Pieces, good
-from tests.mirrors import EPOCH, Gallery, Got, named, open_gallery
+from tests.mirrors import EPOCH, NEW, OLD, Gallery, Got, named, open_gallery
 
 from pkgserver_trio.errors import (
     ForbiddenError,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tests.fakes import Behaviour, Request
     from trio.testing import MockClock
 
-OLD, NEW = b"old" * 1000, b"newer" * 1000
 KEY = "bin/julia.tar.gz"
 PATH = f"/{KEY}"
 POINTER = "bin/versions.json"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from tests.fakes import MISSING, FakeTransport, Pieces, good
-from tests.mirrors import Gallery, Got, named, open_gallery
+from tests.mirrors import NEW, OLD, Gallery, Got, named, open_gallery
 
 from pkgserver_trio import mirror as module
 from pkgserver_trio.digesting import DigestProof
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from tests.fakes import Behaviour, Request
     from trio.testing import MockClock
 
-OLD, NEW = b"old" * 1000, b"newer" * 1000
 KEY, PATH = "a", "/a"
 IMPATIENT = {"PKGSERVER_MIRROR_STALE_WHILE_REVALIDATE_SECONDS": "0"}
 SIGNED = "[default]\naws_access_key_id = key\naws_secret_access_key = secret\n"
