@@ -10,10 +10,13 @@ import httpx
 import trio
 
 from pkgserver_trio.errors import BrokenError, SilentError
+from pkgserver_trio.http_client import http_client, trust
 from pkgserver_trio.inflate import TarballError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from pkgserver_trio.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,37 @@ class Patience:
     connect_seconds: float
     head_seconds: float
     body_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """What a server is asked with: busy bodies never hold a probe up, and `anew` keeps no connection."""
+
+    probes: httpx.AsyncClient
+    bodies: httpx.AsyncClient
+    anew: httpx.AsyncClient
+
+
+def patience_of(settings: Settings) -> Patience:
+    """Return the patience that is configured."""
+    return Patience(settings.connect_seconds, settings.head_seconds, settings.body_seconds)
+
+
+@asynccontextmanager
+async def open_clients(settings: Settings, transport: httpx.AsyncBaseTransport | None) -> AsyncIterator[Clients]:
+    """Open the clients, with the configured times and authorities; `transport` as in `http_client`.
+
+    Raises SettingsError.
+    """
+    tls = trust(settings.ca_file)
+    connecting = httpx.Timeout(None, connect=settings.connect_seconds)  # for bodies, `Pieces` has the other limits
+    probing = httpx.Timeout(settings.head_seconds, connect=settings.connect_seconds)
+    async with (
+        http_client(probing, tls, transport) as probes,
+        http_client(connecting, tls, transport) as bodies,
+        http_client(connecting, tls, transport, keep=0) as anew,
+    ):
+        yield Clients(probes, bodies, anew)
 
 
 @asynccontextmanager

@@ -10,17 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import httpx
-
-from pkgserver_trio.asking import Patience
+from pkgserver_trio.asking import open_clients, patience_of
 from pkgserver_trio.digesting import Unproven
 from pkgserver_trio.disk import Disk
 from pkgserver_trio.downloads import Downloads
 from pkgserver_trio.hashing import Hashing
-from pkgserver_trio.http_client import http_client, trust
 from pkgserver_trio.library import Library
 from pkgserver_trio.mirror import Mirror, is_at_hand
-from pkgserver_trio.object_origin import Clients, ObjectOrigin
+from pkgserver_trio.object_origin import ObjectOrigin
 from pkgserver_trio.opening import open_mirror_folder, open_mtimes, open_records, open_verified
 from pkgserver_trio.resource import Kind
 from pkgserver_trio.settings.buckets import is_pointer
@@ -32,6 +29,7 @@ from pkgserver_trio.versions import MirrorPolicy, Versions
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    import httpx
     import trio
 
     from pkgserver_trio.object_path import ObjectName
@@ -67,22 +65,11 @@ async def open_mirror(
     async with AsyncExitStack() as stack:
         verified = stack.enter_context(closing(open_verified(folder / "verified.sqlite")))
         records = stack.enter_context(closing(open_records(folder / "objects.sqlite", pointers)))
-        clients = await _open_clients(settings, transport, stack)
-        patience = Patience(settings.connect_seconds, settings.head_seconds, settings.body_seconds)
+        clients = await stack.enter_async_context(open_clients(settings, transport))
+        patience = patience_of(settings)
         signers = {bucket: credentials.signer(bucket.name) for bucket in settings.mirror_buckets}
         origins = tuple(ObjectOrigin(bucket, clients, patience, signer) for bucket, signer in signers.items())
         yield MirrorParts(folder, origins, verified, records)
-
-
-async def _open_clients(
-    settings: Settings, transport: httpx.AsyncBaseTransport | None, stack: AsyncExitStack
-) -> Clients:
-    tls = trust(settings.ca_file)
-    connecting = httpx.Timeout(None, connect=settings.connect_seconds)
-    probing = httpx.Timeout(settings.head_seconds, connect=settings.connect_seconds)
-    probes = await stack.enter_async_context(http_client(probing, tls, transport))
-    bodies = await stack.enter_async_context(http_client(connecting, tls, transport))
-    return Clients(probes, bodies, await stack.enter_async_context(http_client(connecting, tls, transport, keep=0)))
 
 
 def _is_pointer(patterns: tuple[str, ...], name: ObjectName) -> bool:

@@ -23,7 +23,7 @@ from pkgserver_trio.statistics import ServerTally
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from pkgserver_trio.asking import Patience
+    from pkgserver_trio.asking import Clients, Patience
     from pkgserver_trio.copies import Rest
     from pkgserver_trio.settings.buckets import Bucket
 
@@ -34,15 +34,6 @@ _HEAD_REFUSED = frozenset({405, 501})
 _WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
 #: What a passage tells of itself to a client as well.
 PASSED = (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT, httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE)
-
-
-@dataclass(frozen=True, slots=True)
-class Clients:
-    """What an origin is asked with, apart as in `StorageServer`."""
-
-    probes: httpx.AsyncClient
-    bodies: httpx.AsyncClient
-    anew: httpx.AsyncClient
 
 
 @dataclass(frozen=True, slots=True)

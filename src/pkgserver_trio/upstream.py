@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import httpx
 import trio
 
-from pkgserver_trio.asking import Patience, answer_to, failures_of, is_coded, length_of, strong_tag_of
+from pkgserver_trio.asking import answer_to, failures_of, is_coded, length_of, open_clients, patience_of, strong_tag_of
 from pkgserver_trio.backoff import Backoff
 from pkgserver_trio.byte_range import size_by_rest
 from pkgserver_trio.copies import Body, Head
 from pkgserver_trio.credentials import masked
 from pkgserver_trio.errors import AbsentError, BrokenError, SilentError
-from pkgserver_trio.http_client import http_client, raw_body, trust
+from pkgserver_trio.http_client import raw_body
 from pkgserver_trio.reception import LEAST_BYTES, Decoded, Pieces
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
 from pkgserver_trio.statistics import ServerTally
@@ -23,6 +23,7 @@ from pkgserver_trio.statistics import ServerTally
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
+    from pkgserver_trio.asking import Clients, Patience
     from pkgserver_trio.copies import Rest
     from pkgserver_trio.settings import Settings
 
@@ -41,32 +42,19 @@ class ListingAnswer:
 
 
 class StorageServer:
-    """One upstream. Probes and bodies use separate clients, so that busy bodies never hold a probe up.
+    """One upstream. `tally` counts what happens with all servers of this name."""
 
-    `anew` keeps no connection: what it asks is new. `tally` counts what happens with all servers of this name.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        probes: httpx.AsyncClient,
-        bodies: httpx.AsyncClient,
-        anew: httpx.AsyncClient,
-        patience: Patience,
-        tally: ServerTally,
-    ) -> None:
+    def __init__(self, url: str, *, clients: Clients, patience: Patience, tally: ServerTally) -> None:
         self.name = masked(url)
         self.backoff = Backoff()
         self.tally = tally
-        self._url, self._patience = url, patience
-        self._probes, self._bodies, self._anew = probes, bodies, anew
+        self._url, self._clients, self._patience = url, clients, patience
 
     async def probe(self, path: str) -> Head:
         """Ask by HEAD whether the server has `path`. Raises AbsentError, SilentError, BrokenError."""
         with failures_of(self.name), self._deadline(self._patience.connect_seconds + self._patience.head_seconds):
             asked = trio.current_time()
-            async with self._ask(self._probes, "HEAD", path) as response:
+            async with self._ask(self._clients.probes, "HEAD", path) as response:
                 self.tally.probe_seconds.observe(trio.current_time() - asked)
                 if response.status_code in _HEAD_REFUSED:
                     return Head(None)
@@ -95,7 +83,7 @@ class StorageServer:
         """
         headers = {} if rest is None else {"Range": f"bytes={rest.start}-", "If-Range": rest.etag}
         with failures_of(self.name), self._deadline(patience * self._patience.head_seconds) as deadline:
-            async with self._ask(self._bodies, "GET", path, headers) as response:
+            async with self._ask(self._clients.bodies, "GET", path, headers) as response:
                 deadline.deadline = float("inf")
                 head, start = self._check_head(response, rest)
                 async with raw_body(response) as raw:
@@ -120,7 +108,7 @@ class StorageServer:
         headers = {} if etag is None else {"If-None-Match": etag}
         patience = self._patience
         with failures_of(self.name), self._deadline(patience.connect_seconds + patience.head_seconds) as deadline:
-            async with self._ask(self._probes, "GET", path, headers) as response:
+            async with self._ask(self._clients.probes, "GET", path, headers) as response:
                 if response.status_code == httpx.codes.NOT_MODIFIED and etag is not None:
                     return None
                 self._check_status(response)
@@ -139,7 +127,7 @@ class StorageServer:
         self, client: httpx.AsyncClient, method: str, path: str, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[httpx.Response]:
         request = client.build_request(method, self._url + path, headers=headers)
-        async with answer_to(request, client, self._anew) as response:
+        async with answer_to(request, client, self._clients.anew) as response:
             yield response
 
     def _check_status(self, response: httpx.Response) -> None:
@@ -164,18 +152,11 @@ async def open_storage_servers(
     settings: Settings, *, transport: httpx.AsyncBaseTransport | None = None
 ) -> AsyncIterator[tuple[StorageServer, ...]]:
     """Open the configured storage servers, in their order; `transport` replaces the network in tests."""
-    patience = Patience(settings.connect_seconds, settings.head_seconds, settings.body_seconds)
-    tls = trust(settings.ca_file)
-    connecting = httpx.Timeout(None, connect=settings.connect_seconds)  # for bodies, `Pieces` has the other limits
-    probing = httpx.Timeout(settings.head_seconds, connect=settings.connect_seconds)
+    patience = patience_of(settings)
     # Names leave out credentials: two servers can have the same, and are one to whoever looks at the counts.
     tallies = {masked(url): ServerTally() for url in settings.storage_servers}
-    async with (
-        http_client(probing, tls, transport) as probes,
-        http_client(connecting, tls, transport) as bodies,
-        http_client(connecting, tls, transport, keep=0) as anew,
-    ):
+    async with open_clients(settings, transport) as clients:
         yield tuple(
-            StorageServer(url, probes=probes, bodies=bodies, anew=anew, patience=patience, tally=tallies[masked(url)])
+            StorageServer(url, clients=clients, patience=patience, tally=tallies[masked(url)])
             for url in settings.storage_servers
         )

@@ -262,7 +262,7 @@ def test_whatever_is_cancelled_at_any_step_nothing_is_left_and_it_comes_through_
 ) -> None:
     monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
     tls = trust(None)
-    monkeypatch.setattr("pkgserver_trio.upstream.trust", lambda _: tls)  # slow to make
+    monkeypatch.setattr("pkgserver_trio.asking.trust", lambda _: tls)  # slow to make
     at, struck = 1, True
     while struck:
         root = tmp_path / str(at)

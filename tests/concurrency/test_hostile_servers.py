@@ -141,7 +141,7 @@ def test_no_answer_completes_with_wrong_bytes_and_one_honest_server_suffices(
     no_threads: None, monkeypatch: pytest.MonkeyPatch, drawn: st.DataObject, *, honest: bool
 ) -> None:
     tls = trust(None)
-    monkeypatch.setattr("pkgserver_trio.upstream.trust", lambda _: tls)  # slow to make
+    monkeypatch.setattr("pkgserver_trio.asking.trust", lambda _: tls)  # slow to make
     crew = drawn.draw(st.lists(servers(honest=False), min_size=not honest, max_size=3))
     crew += [drawn.draw(servers(honest=True))] if honest else []
     order = drawn.draw(st.permutations(crew))
