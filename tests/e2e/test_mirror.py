@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import subprocess
-import sys
 from contextlib import AsyncExitStack, contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,9 +12,12 @@ from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import pytest
 import trio
+from tests.integration.zipapp import running_zipapp
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
 CLIENTS = 100
@@ -62,38 +62,11 @@ def running_origin() -> Iterator[tuple[str, list[str]]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), type("Counting", (Origin,), {"gets": gets})) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", gets
-        server.shutdown()
-        thread.join()
-
-
-@contextmanager
-def running_server(zipapp: Path, folder: Path, origin: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run the zipapp; yield its process and its URL."""
-    settings = {
-        "JULIA_PKG_SERVER": "127.0.0.1:0",
-        "JULIA_PKG_SERVER_STORAGE_ROOT": str(folder / "root"),
-        "JULIA_PKG_SERVER_STORAGE_SERVERS": "http://127.0.0.1:1",
-        "PKGSERVER_KEEP_FREE": "0",
-        "PKGSERVER_ORIGIN_CHECK": "off",
-        "PKGSERVER_MIRROR_BUCKETS": f"large={origin}",
-        "PKGSERVER_READ_STALL_SECONDS": str(PATIENCE_SECONDS),
-        "SHIV_ROOT": str(folder / "shiv"),
-        "PATH": os.environ["PATH"],
-    }
-    with subprocess.Popen(
-        [sys.executable, zipapp], env=settings, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
         try:
-            url = next(match[1] for line in process.stdout if (match := re.search(r"serving .*url=(\S+)", line)))
-            drain = Thread(target=process.stdout.read)
-            drain.start()
-            yield process, url
+            yield f"http://127.0.0.1:{server.server_port}", gets
         finally:
-            process.terminate()
-            process.wait()
-        drain.join()
+            server.shutdown()
+            thread.join()
 
 
 class Reader:
@@ -148,9 +121,16 @@ def peak_rss_bytes(process: subprocess.Popen[str]) -> int:
     return int(match[1]) * 1024
 
 
-def test_a_crowd_on_one_large_object_is_one_download_in_little_memory(zipapp: Path, tmp_path: Path) -> None:
-    with running_origin() as (origin, gets), running_server(zipapp, tmp_path, origin) as (process, url):
-        right = trio.run(crowd, url)
-        assert right == [True] * CLIENTS
-        assert [path for path in gets if "object" in path] == ["/object"]
-        assert peak_rss_bytes(process) < MOST_RSS_BYTES
+@pytest.mark.usefixtures("zipapp")
+def test_a_crowd_on_one_large_object_is_one_download_in_little_memory(tmp_path: Path) -> None:
+    with running_origin() as (origin, gets):
+        settings = {
+            "JULIA_PKG_SERVER_STORAGE_SERVERS": "http://127.0.0.1:1",
+            "PKGSERVER_MIRROR_BUCKETS": f"large={origin}",
+            "PKGSERVER_READ_STALL_SECONDS": str(PATIENCE_SECONDS),
+        }
+        with running_zipapp(tmp_path, settings) as server:
+            right = trio.run(crowd, server.url)
+            assert right == [True] * CLIENTS
+            assert [path for path in gets if "object" in path] == ["/object"]
+            assert peak_rss_bytes(server.process) < MOST_RSS_BYTES
