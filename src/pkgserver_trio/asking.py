@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.settings import Settings
 
+#: A server that refuses HEAD may still have what it was asked for.
+HEAD_REFUSED = frozenset({405, 501})
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:

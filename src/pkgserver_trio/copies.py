@@ -37,6 +37,11 @@ class Rest:
     start: int
     etag: str
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What asks for it (RFC 9110, 14.2 and 13.1.5)."""
+        return {"Range": f"bytes={self.start}-", "If-Range": self.etag}
+
 
 class Server(Protocol):
     """Who may have a copy. `name` is fit to be shown, `tally` counts what happens with all servers of that name."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import trio
 
-from pkgserver_trio.asking import answer_to, failures_of, length_of
+from pkgserver_trio.asking import HEAD_REFUSED, answer_to, failures_of, length_of
 from pkgserver_trio.backoff import Backoff
 from pkgserver_trio.byte_range import size_by_rest
 from pkgserver_trio.copies import Body, Head
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from pkgserver_trio.settings.buckets import Bucket
 
 _ABSENT = frozenset({404, 410})
-#: An origin that refuses HEAD may still have the object.
-_HEAD_REFUSED = frozenset({405, 501})
 #: S3 tells its checksums only to who asks for them.
 _WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
 #: What a passage tells of itself to a client as well.
@@ -85,7 +83,7 @@ class ObjectOrigin:
             said = _said(response)
             if response.status_code == httpx.codes.NOT_MODIFIED and headers:
                 return Look(said, None)
-            if response.status_code in _HEAD_REFUSED and method == "HEAD":
+            if response.status_code in HEAD_REFUSED and method == "HEAD":
                 raise _HeadRefusedError
             self._check_status(response)
             return Look(said, ObjectHead.of(said, length_of(response)))
@@ -100,7 +98,7 @@ class ObjectOrigin:
         """
         headers = {} if head.strong_etag is None else {"If-Match": head.strong_etag}
         if rest is not None:
-            headers |= {"Range": f"bytes={rest.start}-", "If-Range": rest.etag}
+            headers |= rest.headers
         with failures_of(self.name), trio.fail_after(patience * self._patience.head_seconds) as deadline:
             async with self._ask(self._clients.bodies, "GET", key, headers) as response:
                 deadline.deadline = float("inf")

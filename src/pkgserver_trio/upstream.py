@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import httpx
 import trio
 
-from pkgserver_trio.asking import answer_to, failures_of, is_coded, length_of, open_clients, patience_of, strong_tag_of
+from pkgserver_trio.asking import (
+    HEAD_REFUSED,
+    answer_to,
+    failures_of,
+    is_coded,
+    length_of,
+    open_clients,
+    patience_of,
+    strong_tag_of,
+)
 from pkgserver_trio.backoff import Backoff
 from pkgserver_trio.byte_range import size_by_rest
 from pkgserver_trio.copies import Body, Head
@@ -28,8 +37,6 @@ if TYPE_CHECKING:
     from pkgserver_trio.settings import Settings
 
 _ABSENT = frozenset({403, 404, 410})
-#: A server that refuses HEAD may still have the resource.
-_HEAD_REFUSED = frozenset({405, 501})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ class StorageServer:
             asked = trio.current_time()
             async with self._ask(self._clients.probes, "HEAD", path) as response:
                 self.tally.probe_seconds.observe(trio.current_time() - asked)
-                if response.status_code in _HEAD_REFUSED:
+                if response.status_code in HEAD_REFUSED:
                     return Head(None)
                 self._check_status(response)
                 return Head(None) if is_coded(response) else _head(response)
@@ -81,7 +88,7 @@ class StorageServer:
         `least_bytes` in that time is as good as silence. The wait for the head includes connecting, since a probe has
         just connected. A server need not honour `rest`: see `Body.start`.
         """
-        headers = {} if rest is None else {"Range": f"bytes={rest.start}-", "If-Range": rest.etag}
+        headers = {} if rest is None else rest.headers
         with failures_of(self.name), self._deadline(patience * self._patience.head_seconds) as deadline:
             async with self._ask(self._clients.bodies, "GET", path, headers) as response:
                 deadline.deadline = float("inf")
