@@ -142,6 +142,16 @@ def test_sorting_orders_by_time_and_ties_by_entry(count: int) -> None:
     assert len(lru) == count
 
 
+@pytest.mark.parametrize("gone", range(5))
+def test_a_key_is_unlinked_from_any_place_of_its_chain(gone: int) -> None:
+    lru = Lru(chains=1)
+    for key in range(5):
+        lru.add(key, entry(key))
+    lru.remove(gone)
+    assert [key in lru for key in range(5)] == [key != gone for key in range(5)]
+    assert ages(lru) == [key for key in range(5) if key != gone]
+
+
 keys = st.sampled_from([A, B, 2, 3, 2**160, C, D - 1, D])
 sizes = st.integers(0, 50)
 
