@@ -73,7 +73,7 @@ def running_proxy(client: str) -> Iterator[Proxy]:
     ):
         proxy = Proxy(held.getsockname()[1], Path(name))
         main = lay_out(proxy.folder, client, proxy.port)
-        with _writing_engine(proxy), running_nginx(proxy.folder, main, [held.fileno()]):
+        with _writing_engine(proxy), running_nginx(proxy.folder, main, [held]):
             held.close()
             yield proxy
 

@@ -120,7 +120,7 @@ def running_front_end(
         for number, store in enumerate(stores, 1):
             (folder / "stores" / str(number)).symlink_to(store)
         used = "".join(path.read_text("utf-8") for path in main.parent.glob("conf.d/*.conf"))
-        inherited = [held.fileno() for port, held in sockets.items() if f"listen 127.0.0.1:{ports[port]}" in used]
+        inherited = [held for port, held in sockets.items() if f"listen 127.0.0.1:{ports[port]}" in used]
         process = stack.enter_context(running_nginx(folder, main, inherited))
         for held in sockets.values():
             held.close()
@@ -173,23 +173,30 @@ def running_small(
         port = held.getsockname()[1]
         main = folder / "nginx.conf"
         main.write_text(FAULTY.format(folder=folder, port=port, lines=lines), "utf-8")
-        with running_nginx(folder, main, [held.fileno()], wrapper) as process:
+        with running_nginx(folder, main, [held], wrapper) as process:
             held.close()
             yield f"http://127.0.0.1:{port}", process
 
 
 @contextmanager
 def running_nginx(
-    folder: Path, main: Path, inherited: Sequence[int], wrapper: Sequence[str] = ()
+    folder: Path, main: Path, inherited: Sequence[socket.socket], wrapper: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run nginx with the configuration `main`, by the command `wrapper` if any; its log is `folder`/error.log."""
+    """Run nginx with the configuration `main`, by the command `wrapper` if any; its log is `folder`/error.log.
+
+    It takes the `inherited` sockets for its own of an earlier life, as they are: where one blocks, so does the worker
+    that another was faster than, until there is a next client.
+    """
+    for held in inherited:
+        held.setblocking(False)
+    descriptors = [held.fileno() for held in inherited]
     # As root, its workers would be somebody who may not look into the folders of tests.
     options = "daemon off; user root;" if os.geteuid() == 0 else "daemon off;"
     command = [*wrapper, "nginx", "-p", str(folder), "-c", str(main), "-e", "stderr", "-g", options]
-    environment = {**os.environ, "NGINX": "".join(f"{descriptor};" for descriptor in inherited)}
+    environment = {**os.environ, "NGINX": "".join(f"{descriptor};" for descriptor in descriptors)}
     with (
         (folder / "error.log").open("wb") as log,
-        subprocess.Popen(command, env=environment, pass_fds=inherited, stderr=log) as process,
+        subprocess.Popen(command, env=environment, pass_fds=descriptors, stderr=log) as process,
     ):
         try:
             yield process
