@@ -150,8 +150,8 @@ format: $(READY) ## Format the code
 lock: ## Move all dependencies to their newest allowed versions
 	@$(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install -qq uv
-	$(UV_COMPILE) pyproject.toml --extra fast --output-file requirements.lock
-	$(BUILD_REQUIRES) | $(UV_COMPILE) --universal pyproject.toml - --extra fast --group dev \
+	$(UV_COMPILE) pyproject.toml --extra compiled --output-file requirements.lock
+	$(BUILD_REQUIRES) | $(UV_COMPILE) --universal pyproject.toml - --extra compiled --group dev \
 		--constraint requirements.lock --output-file requirements-dev.lock
 	{ $(BUILD_REQUIRES); echo shiv; } | $(UV_COMPILE) --universal - --constraint requirements-dev.lock \
 		--output-file requirements-build.lock

@@ -4,9 +4,9 @@
 1. A wheel is a zip of what goes into site-packages, so staging is unpacking: no installer leaves its traces.
 2. Every dependency's wheel is the one that requirements.lock names by hash. The wheels do not depend on the Python and
    the processor that build, so neither does the result; once they are in build/wheels, building needs no network.
-3. Compiled code is optional for every dependency. It is removed, but for isal's, which is worth its megabytes: one
-   file for each Python version and processor, side by side, told apart by the tag in their names. With `--native` it
-   is there for the Python and the processor that build only.
+3. Compiled code is optional for every dependency. It is removed, but for what is worth its megabytes: one file for
+   each Python version and processor, side by side, told apart by the tag in their names. With `--native` it is there
+   for the Python and the processor that build only.
 4. Without OUTPUT the wheels are downloaded, and no more.
 """
 
@@ -30,7 +30,7 @@ WHEELS = Path("build/wheels")
 PYTHONS = ("3.11", "3.12", "3.13")
 PROCESSORS = ("x86_64", "aarch64")
 PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
-COMPILED = "isal"
+COMPILED = ("anycrc", "isal")
 # They name the wheel's platform or list the files that are removed here.
 UNTRUE = ("RECORD", "WHEEL")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip can tell
@@ -83,7 +83,7 @@ def _download(targets: list[tuple[str, str]]) -> None:
     _fetch(LOCK, *targets[0])
     with TemporaryDirectory() as folder:
         compiled = Path(folder, "compiled.lock")
-        compiled.write_text(_pin(COMPILED))
+        compiled.write_text("\n".join(_pin(name) for name in COMPILED))
         for python, processor in targets[1:]:
             _fetch(compiled, python, processor)
     stamp.write_text(recipe)
@@ -109,6 +109,17 @@ def _stage(wheels: list[Path], site: Path) -> None:
     for wheel in sorted(wheels, key=lambda wheel: wheel.name):
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site, [member for member in archive.namelist() if _is_wanted(Path(member))])
+        _tag(site, wheel)
+
+
+def _tag(site: Path, wheel: Path) -> None:
+    """Copy what is for all Pythons under the tags of each: only these tell a processor from another."""
+    for module in site.rglob("*.abi3.so"):
+        processor = next(name for name in PROCESSORS if wheel.stem.endswith(name))
+        name = module.name.removesuffix(".abi3.so")
+        for python in PYTHONS:
+            shutil.copy(module, module.with_name(f"{name}.cpython-{python.replace('.', '')}-{processor}-linux-gnu.so"))
+        module.unlink()
 
 
 def _is_wanted(member: Path) -> bool:
@@ -117,7 +128,7 @@ def _is_wanted(member: Path) -> bool:
         sys.exit(f"{member}: a wheel with files outside site-packages needs a real installer")
     if package.endswith(".dist-info"):
         return member.name not in UNTRUE
-    return member.suffix != ".so" or package == COMPILED
+    return member.suffix != ".so" or package in COMPILED
 
 
 def _spec() -> list[str]:

@@ -19,6 +19,7 @@ import trio
 
 from pkgserver_trio import __version__
 from pkgserver_trio.building import build_app, build_library, build_registries, build_verifying
+from pkgserver_trio.crc import CRC_BYTES
 from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.log_hub import LogHub
@@ -124,7 +125,8 @@ async def _run_tree(parts: _Parts, stopping: trio.Event, task_status: trio.TaskS
             services.start_soon(_watch, parts, running.registries)
             services.start_soon(running.verifying.run)
             services.start_soon(_drain, stopping, running, parts)
-            structlog.get_logger().info("serving", url=running.url, version=__version__, inflate=INFLATE_LIBRARY)
+            libraries = {"inflate": INFLATE_LIBRARY, "crc": " ".join(CRC_BYTES)}
+            structlog.get_logger().info("serving", url=running.url, version=__version__, **libraries)
             task_status.started(running)
             graceful_seconds = parts.settings.graceful_seconds
             await running.server.serve(parts.listeners, stopping, graceful_seconds=graceful_seconds)

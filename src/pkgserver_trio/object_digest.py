@@ -1,22 +1,24 @@
 """Which digest an origin tells of an object, and computing it. Pure.
 
-Checked: `x-amz-checksum-sha256`, `-sha1` and `-crc32` of whole objects, else an entity tag that is an MD5. Not checked:
-CRC32C and CRC64NVME, which the standard library lacks, and whatever is made of parts.
+Checked: the checksums of whole objects that S3 has names for, but xxHash; where none is told, an entity tag that is an
+MD5. Not checked: whatever is made of the checksums of parts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import zlib
 from base64 import b64decode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from pkgserver_trio.crc import CRC_BYTES, crc
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_CHECKSUMS: Final = {"sha256": 32, "sha1": 20, "crc32": 4}
+#: What can be computed here, the strongest first, with its size in bytes.
+_CHECKSUMS: Final = {"sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, **CRC_BYTES}
 _MD5_TAG = re.compile(r'"([0-9a-f]{32})"')
 #: With these, the tag is 32 digits too, and yet no MD5 of the content.
 _ENCRYPTED: Final = ("x-amz-server-side-encryption-customer-algorithm", "x-amz-server-side-encryption-aws-kms-key-id")
@@ -29,14 +31,17 @@ class _Hash(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """An algorithm (`sha256`, `sha1`, `crc32` or `md5`) and what it has to give, in lower-case hexadecimal digits."""
+    """An algorithm, by the name that S3 has for it, and what it has to give, in lower-case hexadecimal digits."""
 
     algorithm: str
     value: str
 
 
 def digest_of(headers: Mapping[str, str]) -> Digest | None:
-    """Return the strongest digest that can be checked of those in an origin's headers, with names in lower case."""
+    """Return the strongest checksum in an origin's headers that can be checked, else the MD5 that may be its tag.
+
+    The names of headers are in lower case.
+    """
     if headers.get("x-amz-checksum-type", "FULL_OBJECT").upper() == "FULL_OBJECT":
         for algorithm, length in _CHECKSUMS.items():
             value = _decoded(headers.get(f"x-amz-checksum-{algorithm}", ""), length)
@@ -56,25 +61,14 @@ def _decoded(text: str, length: int) -> str | None:
     return value.hex() if len(value) == length else None
 
 
-class _Crc32:
-    def __init__(self) -> None:
-        self._value = 0
-
-    def update(self, piece: bytes, /) -> None:
-        self._value = zlib.crc32(piece, self._value)
-
-    def hexdigest(self) -> str:
-        return f"{self._value:08x}"
-
-
 class DigestHasher:
     """Computes what `expected` is compared with; with nothing to compare, it only sees that bytes can be read."""
 
     def __init__(self, expected: Digest | None) -> None:
         self._expected = expected
         self._hash: _Hash | None = None
-        if expected is not None:
-            self._hash = _Crc32() if expected.algorithm == "crc32" else _cryptographic(expected.algorithm)
+        if expected is not None and expected.algorithm in _CHECKSUMS:  # a server with more libraries may have noted it
+            self._hash = _begin(expected.algorithm)
 
     def steps(self, piece: bytes) -> Iterator[int]:
         """Take the next bytes, and yield how many these were."""
@@ -90,5 +84,5 @@ class DigestHasher:
         return None if found == self._expected.value else f"sent bytes whose {self._expected.algorithm} is {found}"
 
 
-def _cryptographic(algorithm: str) -> _Hash:
-    return hashlib.new(algorithm, usedforsecurity=False)
+def _begin(algorithm: str) -> _Hash:
+    return crc(algorithm) if algorithm in CRC_BYTES else hashlib.new(algorithm, usedforsecurity=False)

@@ -71,17 +71,27 @@ async def test_what_breaks_off_looks_broken_and_is_not_kept(mirrors: Mirrors, br
 
 
 @pytest.mark.parametrize("mirrors", ["server"], indirect=True)  # nginx cannot compute digests: docs/protocol.md
-async def test_wrong_bytes_never_complete_an_answer_nor_are_kept(mirrors: Mirrors) -> None:
-    tag = f'"{hashlib.md5(BODY, usedforsecurity=False).hexdigest()}"'
+@pytest.mark.parametrize(
+    ("tag", "headers"),
+    [
+        (f'"{hashlib.md5(BODY, usedforsecurity=False).hexdigest()}"', {}),
+        ('"of-parts-2"', {"x-amz-checksum-type": "FULL_OBJECT", "x-amz-checksum-crc64nvme": "xeH4p9V9cvs="}),
+        ('"of-parts-2"', {"x-amz-checksum-crc32c": "ZApzyQ=="}),
+    ],
+    ids=["MD5", "CRC64NVME", "CRC32C"],
+)
+async def test_wrong_bytes_never_complete_an_answer_nor_are_kept(
+    mirrors: Mirrors, tag: str, headers: dict[str, str]
+) -> None:
     async with bucket_of(mirrors) as bucket:
-        bucket.now = Behaviour(body=BODY[:-1] + b"x", etag=tag)
+        bucket.now = Behaviour(body=BODY[:-1] + b"x", etag=tag, headers=headers)
         try:
             answer = await bucket.get("a")
         except httpx.HTTPError:
             pass
         else:
             assert answer.status_code == 502
-        bucket.now = Behaviour(body=BODY, etag=tag)
+        bucket.now = Behaviour(body=BODY, etag=tag, headers=headers)
         assert await bucket.recovers("a") == BODY
 
 

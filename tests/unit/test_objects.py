@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from base64 import b64encode
 
 import pytest
 
+from pkgserver_trio.crc import load_functions
 from pkgserver_trio.freshness import Freshness, freshness_of
 from pkgserver_trio.object_digest import Digest, DigestHasher, digest_of
 from pkgserver_trio.object_head import MAX_TOLD_BYTES, ObjectHead, told_headers
@@ -146,9 +146,8 @@ def test_the_strongest_digest_that_can_be_checked_is_taken() -> None:
     sha256 = hashlib.sha256(CONTENT)
     both = {"etag": f'"{MD5}"', "x-amz-checksum-sha256": b64(sha256.digest())}
     assert digest_of(both) == Digest("sha256", sha256.hexdigest())
-    assert digest_of({"x-amz-checksum-crc32": b64(zlib.crc32(CONTENT).to_bytes(4, "big"))}) == Digest(
-        "crc32", f"{zlib.crc32(CONTENT):08x}"
-    )
+    several = {"etag": f'"{MD5}-2"', "x-amz-checksum-crc32": "AAAAAQ==", "x-amz-checksum-crc64nvme": "AAAAAAAAAAI="}
+    assert digest_of(several) == Digest("crc64nvme", "0000000000000002")
     assert digest_of({"etag": f'"{MD5}"'}) == Digest("md5", MD5)
 
 
@@ -163,7 +162,7 @@ def test_the_strongest_digest_that_can_be_checked_is_taken() -> None:
         {"x-amz-checksum-sha256": "YWJj-3"},
         {"x-amz-checksum-sha256": "YWJj"},
         {"x-amz-checksum-type": "COMPOSITE", "x-amz-checksum-crc32": "YWJjZA=="},
-        {"x-amz-checksum-crc32c": "YWJjZA=="},
+        {"x-amz-checksum-xxhash64": "YWJjZGVmZ2g="},
     ],
 )
 def test_what_is_no_digest_of_the_content_is_not_taken_for_one(headers: dict[str, str]) -> None:
@@ -177,7 +176,7 @@ def test_what_is_no_digest_of_the_content_is_not_taken_for_one(headers: dict[str
         Digest("md5", MD5),
         Digest("sha1", hashlib.sha1(CONTENT, usedforsecurity=False).hexdigest()),
         Digest("sha256", hashlib.sha256(CONTENT).hexdigest()),
-        Digest("crc32", f"{zlib.crc32(CONTENT):08x}"),
+        Digest("sha512", hashlib.sha512(CONTENT).hexdigest()),
     ],
 )
 def test_digests_tell_right_bytes_from_wrong_ones(digest: Digest | None) -> None:
@@ -186,6 +185,28 @@ def test_digests_tell_right_bytes_from_wrong_ones(digest: Digest | None) -> None
     assert right.find_fault() is None
     assert list(wrong.steps(b"other")) == [5]
     assert (wrong.find_fault() is None) is (digest is None)
+
+
+# The check values of the CRC catalogue: https://reveng.sourceforge.io/crc-catalogue/
+@pytest.mark.parametrize(
+    ("algorithm", "value"), [("crc32", "cbf43926"), ("crc32c", "e3069283"), ("crc64nvme", "ae8b14860a799888")]
+)
+def test_cyclic_redundancy_checks_are_those_that_s3_means(algorithm: str, value: str) -> None:
+    right, wrong = (DigestHasher(Digest(algorithm, value)) for _ in range(2))
+    assert [*right.steps(b"1234"), *right.steps(b""), *right.steps(b"56789")] == [4, 0, 5]
+    assert right.find_fault() is None
+    assert list(wrong.steps(b"123456798")) == [9]
+    assert str(wrong.find_fault()).startswith(f"sent bytes whose {algorithm} is ")
+
+
+def test_without_its_library_a_check_is_not_computed() -> None:
+    assert list(load_functions("no_such_library")) == ["crc32"]
+
+
+def test_a_digest_that_another_server_noted_and_this_one_cannot_compute_is_not_checked() -> None:
+    hasher = DigestHasher(Digest("xxhash64", "0" * 16))
+    assert list(hasher.steps(CONTENT)) == [len(CONTENT)]
+    assert hasher.find_fault() is None
 
 
 def test_clients_are_told_what_belongs_to_the_object_and_nothing_else() -> None:

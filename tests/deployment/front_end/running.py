@@ -188,7 +188,7 @@ def running_nginx(
     that another was faster than, until there is a next client.
     """
     for held in inherited:
-        held.setblocking(False)
+        held.settimeout(0)
     descriptors = [held.fileno() for held in inherited]
     # As root, its workers would be somebody who may not look into the folders of tests.
     options = "daemon off; user root;" if os.geteuid() == 0 else "daemon off;"
