@@ -86,6 +86,11 @@ class ObjectHead:
         mine, others = (self.etag, self.last_modified), (other.etag, other.last_modified)
         return len(sizes) < 2 and (mine[0] == others[0] if mine[0] or others[0] else mine == others)  # noqa: PLR2004
 
+    def is_confirmed_by(self, headers: Mapping[str, str]) -> bool:
+        """Tell whether a 304 with these headers is about this version, and not another one (RFC 9110, 15.4.5)."""
+        told = headers.get("etag")
+        return told is None or self.etag is None or told.removeprefix("W/") == self.etag.removeprefix("W/")
+
     def resource(self, name: ObjectName) -> Resource:
         """Return what this version of the object called `name` is called in the cache."""
         version = f"{self.etag or self.last_modified} {self.size_bytes}"

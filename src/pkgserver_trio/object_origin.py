@@ -72,13 +72,20 @@ class ObjectOrigin:
         with failures_of(self.name), trio.fail_after(patience.connect_seconds + patience.head_seconds):
             asked = trio.current_time()
             try:
-                return await self._look("HEAD", key, headers)
-            except _HeadRefusedError:
-                return await self._look("GET", key, headers)
+                look = await self._look(key, headers)
+                if known is not None and look.head is None and not known.is_confirmed_by(look.headers):
+                    look = await self._look(key, {})
             finally:
                 self.tally.probe_seconds.observe(trio.current_time() - asked)
+            return look
 
-    async def _look(self, method: str, key: str, headers: Mapping[str, str]) -> Look:
+    async def _look(self, key: str, headers: Mapping[str, str]) -> Look:
+        try:
+            return await self._look_by("HEAD", key, headers)
+        except _HeadRefusedError:
+            return await self._look_by("GET", key, headers)
+
+    async def _look_by(self, method: str, key: str, headers: Mapping[str, str]) -> Look:
         async with self._ask(self._clients.probes, method, key, headers) as response:
             said = _said(response)
             if response.status_code == httpx.codes.NOT_MODIFIED and headers:

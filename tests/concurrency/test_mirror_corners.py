@@ -125,6 +125,19 @@ async def test_an_object_without_a_tag_is_asked_about_by_its_date(tmp_path: Path
         assert await gallery.get(KEY) == Got(OLD, Word.REVALIDATED)
 
 
+@pytest.mark.parametrize(("tag", "expected"), [('"other"', NEW), (f"W/{good(OLD).etag}", OLD), (None, OLD)])
+async def test_not_modified_with_another_tag_confirms_nothing(
+    tmp_path: Path, autojump_clock: MockClock, tag: str | None, expected: bytes
+) -> None:
+    origin = FakeTransport({PATH: OLD})
+    async with open_gallery(tmp_path, origin, **IMPATIENT) as gallery:
+        await gallery.get(KEY)
+        await trio.sleep(101)
+        not_modified = replace(MISSING, status=304, etag=tag)
+        origin.script = lambda request: not_modified if "if-none-match" in request.headers else good(NEW)
+        assert (await gallery.get(KEY)).body == expected
+
+
 async def test_not_modified_says_nothing_of_what_is_not_known(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with open_gallery(tmp_path, FakeTransport(script=lambda _: replace(MISSING, status=304))) as gallery:
         with pytest.raises(UpstreamFailedError):
