@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 
 ORIGINS: Final = ("moto", "nginx")
 BUCKET: Final = "julia-test"
-#: moto looks at no signature, only whether there is one: what has none is anonymous.
+#: Keys as they are, and as clients write them.
+KEYS = {
+    "plain": "plain",
+    "bin/linux/x64/1.10/julia-1.10.4-linux-x86_64.tar.gz": "bin/linux/x64/1.10/julia-1.10.4-linux-x86_64.tar.gz",
+    "with some spaces": "with%20some%20spaces",
+    "1.9.0+0.x64": "1.9.0+0.x64",
+    "1.9.1+0.x64": "1.9.1%2B0.x64",
+    "below/a slash": "below%2Fa%20slash",
+    "Ünïcödé/日本語": "%C3%9Cn%C3%AFc%C3%B6d%C3%A9/%E6%97%A5%E6%9C%AC%E8%AA%9E",
+    "(it's) [fine]!~*@:;,=&$": "(it's)%20%5Bfine%5D!~*@:;,=&$",
+}
+#: moto looks at no signature unless it is told to, only whether there is one: what has none is anonymous.
 _SIGNED: Final = {
     "Authorization": "AWS4-HMAC-SHA256 Credential=x/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from tests.acceptance.target import eventually
-from tests.mirror.origins import ORIGINS, running_origin
+from tests.mirror.origins import KEYS, ORIGINS, running_origin
 from tests.mirror.targets import CONFIRMED, FETCHED, PASSED, PATIENCE_SECONDS, STALE, TARGETS, Wishes, running_target
 
 if TYPE_CHECKING:
@@ -22,17 +22,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 BODY = bytes(range(256)) * 800
-#: Keys as they are, and as clients write them.
-KEYS = {
-    "plain": "plain",
-    "bin/linux/x64/1.10/julia-1.10.4-linux-x86_64.tar.gz": "bin/linux/x64/1.10/julia-1.10.4-linux-x86_64.tar.gz",
-    "with some spaces": "with%20some%20spaces",
-    "1.9.0+0.x64": "1.9.0+0.x64",
-    "1.9.1+0.x64": "1.9.1%2B0.x64",
-    "below/a slash": "below%2Fa%20slash",
-    "Ünïcödé/日本語": "%C3%9Cn%C3%AFc%C3%B6d%C3%A9/%E6%97%A5%E6%9C%AC%E8%AA%9E",
-    "(it's) [fine]!~*@:;,=&$": "(it's)%20%5Bfine%5D!~*@:;,=&$",
-}
 
 
 @dataclass(frozen=True)
