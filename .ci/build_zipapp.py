@@ -43,19 +43,18 @@ def main() -> None:
     parser.add_argument("--native", action="store_true")
     parser.add_argument("output", nargs="?", type=Path)
     arguments = parser.parse_args()
-    if arguments.native:
-        _download([(f"{sys.version_info.major}.{sys.version_info.minor}", platform.machine())])
-    else:
-        _download(list(product(PYTHONS, PROCESSORS)))
+    here = (f"{sys.version_info.major}.{sys.version_info.minor}", platform.machine())
+    targets = [here] if arguments.native else list(product(PYTHONS, PROCESSORS))
+    _download(targets)
     if arguments.output is not None:
-        _build(arguments.output)
+        _build(arguments.output, targets)
 
 
-def _build(output: Path) -> None:
+def _build(output: Path, targets: list[tuple[str, str]]) -> None:
     with TemporaryDirectory() as folder:
         site, packed = Path(folder, "site"), Path(folder, "packed.pyz")
         _build_own_wheel(Path(folder))
-        _stage([*WHEELS.glob("*.whl"), *Path(folder).glob("*.whl")], site)
+        _stage([*WHEELS.glob("*.whl"), *Path(folder).glob("*.whl")], site, targets)
         _run("shiv", *_spec(), f"--site-packages={site}", f"--output-file={packed}")
         output.parent.mkdir(parents=True, exist_ok=True)
         _finish(packed, output)
@@ -105,21 +104,20 @@ def _build_own_wheel(folder: Path) -> None:
     _run("pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", f"--wheel-dir={folder}", ".")
 
 
-def _stage(wheels: list[Path], site: Path) -> None:
+def _stage(wheels: list[Path], site: Path, targets: list[tuple[str, str]]) -> None:
     for wheel in sorted(wheels, key=lambda wheel: wheel.name):
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site, [member for member in archive.namelist() if _is_wanted(Path(member))])
-        _tag(site, wheel)
+        for module in site.rglob("*.abi3.so"):
+            _tag(module, [target for target in targets if wheel.stem.endswith(target[1])])
 
 
-def _tag(site: Path, wheel: Path) -> None:
-    """Copy what is for all Pythons under the tags of each: only these tell a processor from another."""
-    for module in site.rglob("*.abi3.so"):
-        processor = next(name for name in PROCESSORS if wheel.stem.endswith(name))
-        name = module.name.removesuffix(".abi3.so")
-        for python in PYTHONS:
-            shutil.copy(module, module.with_name(f"{name}.cpython-{python.replace('.', '')}-{processor}-linux-gnu.so"))
-        module.unlink()
+def _tag(module: Path, targets: list[tuple[str, str]]) -> None:
+    """Copy what is for all Pythons under the tag of each: only these tell processors and C libraries apart."""
+    name = module.name.removesuffix(".abi3.so")
+    for python, processor in targets:
+        shutil.copy(module, module.with_name(f"{name}.cpython-{python.replace('.', '')}-{processor}-linux-gnu.so"))
+    module.unlink()
 
 
 def _is_wanted(member: Path) -> bool:

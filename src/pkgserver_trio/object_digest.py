@@ -17,8 +17,8 @@ from pkgserver_trio.crc import CRC_BYTES, crc
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: What can be computed here, the strongest first, with its size in bytes.
-_CHECKSUMS: Final = {"sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, **CRC_BYTES}
+CHECKSUM_BYTES: Final = {"sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, **CRC_BYTES}
+"""What can be computed here, the strongest first, with its size in bytes."""
 _MD5_TAG = re.compile(r'"([0-9a-f]{32})"')
 #: With these, the tag is 32 digits too, and yet no MD5 of the content.
 _ENCRYPTED: Final = ("x-amz-server-side-encryption-customer-algorithm", "x-amz-server-side-encryption-aws-kms-key-id")
@@ -43,7 +43,7 @@ def digest_of(headers: Mapping[str, str]) -> Digest | None:
     The names of headers are in lower case.
     """
     if headers.get("x-amz-checksum-type", "FULL_OBJECT").upper() == "FULL_OBJECT":
-        for algorithm, length in _CHECKSUMS.items():
+        for algorithm, length in CHECKSUM_BYTES.items():
             value = _decoded(headers.get(f"x-amz-checksum-{algorithm}", ""), length)
             if value is not None:
                 return Digest(algorithm, value)
@@ -67,7 +67,7 @@ class DigestHasher:
     def __init__(self, expected: Digest | None) -> None:
         self._expected = expected
         self._hash: _Hash | None = None
-        if expected is not None and expected.algorithm in _CHECKSUMS:  # a server with more libraries may have noted it
+        if expected is not None:
             self._hash = _begin(expected.algorithm)
 
     def steps(self, piece: bytes) -> Iterator[int]:

@@ -88,8 +88,10 @@ class ObjectHead:
 
     def is_confirmed_by(self, headers: Mapping[str, str]) -> bool:
         """Tell whether a 304 with these headers is about this version, and not another one (RFC 9110, 15.4.5)."""
-        told = headers.get("etag")
-        return told is None or self.etag is None or told.removeprefix("W/") == self.etag.removeprefix("W/")
+        tag, date = headers.get("etag"), headers.get("last-modified")
+        if self.etag is not None:
+            return tag is None or tag.removeprefix("W/") == self.etag.removeprefix("W/")
+        return tag is None and date in {None, self.last_modified}
 
     def resource(self, name: ObjectName) -> Resource:
         """Return what this version of the object called `name` is called in the cache."""

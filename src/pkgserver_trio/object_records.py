@@ -16,6 +16,7 @@ from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from pkgserver_trio.freshness import Freshness
+from pkgserver_trio.object_digest import CHECKSUM_BYTES
 from pkgserver_trio.object_head import ObjectHead
 from pkgserver_trio.object_path import ObjectName
 from pkgserver_trio.verified import open_database
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 #: How many objects are known; those asked about longest ago make room for more.
 MAX_OBJECTS: Final = 10_000
+_CHECKSUMS: Final = " ".join(CHECKSUM_BYTES)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (
     bucket TEXT NOT NULL, key TEXT NOT NULL, checked REAL NOT NULL, record TEXT NOT NULL, PRIMARY KEY (bucket, key)
@@ -129,10 +131,15 @@ class ObjectRecords:
         dumped = json.loads(text)
         kept, seconds, may_lag, may_outlive = dumped["freshness"]
         freshness = Freshness(bool(kept), float(seconds), may_lag=bool(may_lag), may_outlive=bool(may_outlive))
-        return ObjectRecord(
+        record = ObjectRecord(
             ObjectHead.load(dumped), freshness.of_pointer() if self._is_pointer(name) else freshness, checked
         )
+        # A server that can check more, or less, has the origin say again what there is to check.
+        unchecked = record.head.digest is None or record.head.digest.algorithm not in CHECKSUM_BYTES
+        return record.expired() if unchecked and dumped.get("checksums") != _CHECKSUMS else record
 
 
 def _dumped(record: ObjectRecord) -> str:
-    return json.dumps({**record.head.dump(), "freshness": astuple(record.freshness)})
+    return json.dumps(
+        {**record.head.dump(), "freshness": astuple(record.freshness), "checksums": _CHECKSUMS},
+    )

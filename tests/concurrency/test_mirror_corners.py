@@ -138,6 +138,20 @@ async def test_not_modified_with_another_tag_confirms_nothing(
         assert (await gallery.get(KEY)).body == expected
 
 
+@pytest.mark.parametrize("told", [{"last-modified": "Sat, 05 Nov 1994 08:49:37 GMT"}, {"etag": '"new"'}])
+async def test_not_modified_with_another_date_confirms_nothing_without_a_tag(
+    tmp_path: Path, autojump_clock: MockClock, told: dict[str, str]
+) -> None:
+    dated = replace(good(OLD), etag=None, headers={"last-modified": "Sun, 06 Nov 1994 08:49:37 GMT"})
+    origin = FakeTransport(script=lambda _: dated)
+    async with open_gallery(tmp_path, origin, **IMPATIENT) as gallery:
+        await gallery.get(KEY)
+        await trio.sleep(101)
+        not_modified = replace(MISSING, status=304, headers=told)
+        origin.script = lambda request: not_modified if "if-modified-since" in request.headers else good(NEW)
+        assert (await gallery.get(KEY)).body == NEW
+
+
 async def test_not_modified_says_nothing_of_what_is_not_known(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with open_gallery(tmp_path, FakeTransport(script=lambda _: replace(MISSING, status=304))) as gallery:
         with pytest.raises(UpstreamFailedError):
