@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,9 +19,10 @@ from pkgserver_trio.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
+    from contextlib import AbstractAsyncContextManager
 
     from pkgserver_trio.mirror import Mirror
+    from pkgserver_trio.mirror_building import MirrorParts
     from pkgserver_trio.versions import Word
 
 HOST = "bucket.example"
@@ -82,16 +84,40 @@ class Gallery:
 @asynccontextmanager
 async def open_gallery(root: Path, origin: FakeTransport, **changes: str) -> AsyncIterator[Gallery]:
     """Open a mirror of ``origin`` on the storage root ``root``; time is Trio's, counted from ``EPOCH``."""
-    mapping: Mapping[str, str] = {
+    settings = _settings(root, changes)
+    async with _open_parts(settings, origin) as parts, trio.open_nursery() as flights:
+        yield await _build(settings, parts, flights, origin)
+
+
+@asynccontextmanager
+async def open_gallery_on(
+    flights: trio.Nursery, root: Path, origin: FakeTransport, **changes: str
+) -> AsyncIterator[Gallery]:
+    """Open a mirror as ``open_gallery`` does, whose flights belong to the caller."""
+    settings = _settings(root, changes)
+    async with _open_parts(settings, origin) as parts:
+        yield await _build(settings, parts, flights, origin)
+
+
+def _settings(root: Path, changes: Mapping[str, str]) -> Settings:
+    mapping = {
         "JULIA_PKG_SERVER_STORAGE_ROOT": str(root),
         "PKGSERVER_KEEP_FREE": "0",
         "PKGSERVER_MIRROR_BUCKETS": f"bucket=http://{HOST};ttl=100",
         **changes,
     }
-    settings = Settings.from_mapping(mapping)
+    return Settings.from_mapping(mapping)
+
+
+def _open_parts(settings: Settings, origin: FakeTransport) -> AbstractAsyncContextManager[MirrorParts | None]:
+    return open_mirror(settings, transport=FakeNetwork({HOST: origin}))
+
+
+async def _build(
+    settings: Settings, parts: MirrorParts | None, flights: trio.Nursery, origin: FakeTransport
+) -> Gallery:
     began = trio.current_time()
-    async with open_mirror(settings, transport=FakeNetwork({HOST: origin})) as parts, trio.open_nursery() as nursery:
-        mirror = build_mirror(settings, parts, nursery, now=lambda: EPOCH + trio.current_time() - began)
-        assert mirror is not None
-        await mirror.library.store.scan()
-        yield Gallery(root, mirror, origin)
+    mirror = build_mirror(settings, parts, flights, now=lambda: EPOCH + trio.current_time() - began)
+    assert mirror is not None
+    await mirror.library.store.scan()
+    return Gallery(Path(settings.storage_root), mirror, origin)

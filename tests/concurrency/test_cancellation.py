@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 import trio
-from tests.disks import open_files
+from tests.disks import Hasty, open_files
 from tests.fakes import Behaviour, FakeTransport, Pieces, good
 from tests.lofts import LoftPlan, Reading, open_loft, read_on, tarball
+from tests.steps import Countdown, own_flights
 from trio.testing import MockClock
 
-from pkgserver_trio.disk import Disk
 from pkgserver_trio.errors import ResourceUnavailableError
 from pkgserver_trio.http_client import trust
 from pkgserver_trio.library import Sighting
@@ -40,38 +40,12 @@ PIECES = Pieces(size=SIZE // 3 + 1)
 SPANS: list[tuple[int, int | None]] = [(0, None), (SIZE // 4, HALF)]
 
 
-class Hasty(Disk):
-    """Does not wait for the disk itself: no power is lost here."""
-
-    def fsync(self, fd: int) -> None:
-        pass
-
-    def fsync_folder(self, folder: Path) -> None:
-        pass
-
-
 class Target(Enum):
     """What is cancelled."""
 
     FLIGHTS = auto()
     ONE_CLIENT = auto()
     ALL = auto()
-
-
-class Countdown(trio.abc.Instrument):
-    """Counts the steps of all tasks; calls `strike` before the one of the number `at`."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-        self.steps = 0
-        self.strike: Callable[[], None] | None = None
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if self.strike is None:
-            return
-        self.steps += 1
-        if self.steps == self.at:
-            self.strike()
 
 
 async def reading(loft: Loft, client: int) -> Reading:
@@ -176,7 +150,7 @@ class Play:
         with trio.CancelScope() as everything:
             async with trio.open_nursery() as owner, AsyncExitStack() as stack:
                 if self.target is Target.FLIGHTS:
-                    self.flights = await owner.start(self._own_flights)
+                    self.flights = await owner.start(own_flights, self.over)
                     stack.callback(self.over.set)
                 plan = replace(self.scene.plan, nursery=self.flights, disk=Hasty())
                 loft = await stack.enter_async_context(open_loft(self.root, self.hosts, plan))
@@ -188,13 +162,6 @@ class Play:
         if self.target is not Target.ONE_CLIENT:
             async with open_loft(self.root, self.hosts, LoftPlan(disk=Hasty())) as next_loft:
                 await self._check_it_comes(next_loft)
-
-    async def _own_flights(self, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-        """Own them, cancelled or not, until the end, as the server does."""
-        async with trio.open_nursery() as flights:
-            task_status.started(flights)
-            with trio.CancelScope(shield=True):
-                await self.over.wait()
 
     async def _be_clients(self, loft: Loft, everything: trio.CancelScope) -> None:
         if self.scene.held:
