@@ -98,12 +98,14 @@ class Play:
         over = trio.Event()
         async with trio.open_nursery() as owner:
             flights = await owner.start(own_flights, over)
-            async with open_gallery_on(flights, self.root, self.origin, **STRICT) as gallery:
-                await self._be_clients(gallery, flights.cancel_scope)
-                self._check(gallery)
-                if self.target is Target.ONE_CLIENT:
-                    await self._check_it_comes(gallery)
-            over.set()
+            try:
+                async with open_gallery_on(flights, self.root, self.origin, **STRICT) as gallery:
+                    await self._be_clients(gallery, flights.cancel_scope)
+                    self._check(gallery)
+                    if self.target is Target.ONE_CLIENT:
+                        await self._check_it_comes(gallery)
+            finally:
+                over.set()
         if self.target is Target.FLIGHTS:
             async with open_gallery(self.root, self.origin, **STRICT) as next_gallery:
                 await self._check_it_comes(next_gallery)
