@@ -6,13 +6,13 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from pkgserver_trio.disk import Disk, warn_of
+from pkgserver_trio.storage.disk import Disk, warn_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pkgserver_trio.disk import FileStat
+    from pkgserver_trio.storage.disk import FileStat
 
 
 class ScriptedDisk(Disk):

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from tests.web.site import Site
 
-    from pkgserver_trio.hit_log import Hit
+    from pkgserver_trio.hits.lines import Hit
     from pkgserver_trio.resource import Resource
 
 

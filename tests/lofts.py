@@ -12,29 +12,29 @@ import trio
 from tests.fakes import FakeNetwork, FakeTransport
 from tests.unit.tarballs import AMPLE, END, file, gzipped, hashes_of
 
-from pkgserver_trio.disk import Disk
-from pkgserver_trio.downloads import Downloads
+from pkgserver_trio.downloads.downloads import Downloads
 from pkgserver_trio.errors import BrokenOffError
-from pkgserver_trio.hashing import Hashing
-from pkgserver_trio.ledger import Ledger
 from pkgserver_trio.library import Library
-from pkgserver_trio.mtimes import Mtimes
-from pkgserver_trio.origin_check import Origins
-from pkgserver_trio.publication import Following
-from pkgserver_trio.registries import Registries
+from pkgserver_trio.registries.ledger import Ledger
+from pkgserver_trio.registries.origin_check import Origins
+from pkgserver_trio.registries.publication import Following
+from pkgserver_trio.registries.registries import Registries
 from pkgserver_trio.resource import Kind, Resource
 from pkgserver_trio.settings import AllRegistries, Settings
-from pkgserver_trio.store import Store
-from pkgserver_trio.upstream import StorageServer, open_storage_servers
-from pkgserver_trio.verified import Verified
+from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.mtimes import Mtimes
+from pkgserver_trio.storage.store import Store
+from pkgserver_trio.storage.verified import Verified
+from pkgserver_trio.tarballs.hashing import Hashing
+from pkgserver_trio.upstream.storage_servers import StorageServer, open_storage_servers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
 
-    from pkgserver_trio.admission import Admission
-    from pkgserver_trio.flight import FlightReader
-    from pkgserver_trio.open_file import StoredFile
+    from pkgserver_trio.downloads.flight import FlightReader
+    from pkgserver_trio.storage.open_file import StoredFile
+    from pkgserver_trio.upstream.admission import Admission
 
 
 @dataclass(frozen=True, slots=True)

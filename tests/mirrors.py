@@ -11,19 +11,19 @@ import trio
 from tests.fakes import FakeNetwork, FakeTransport
 from tests.lofts import files_in
 
+from pkgserver_trio.downloads.flight import FlightReader
 from pkgserver_trio.errors import BrokenOffError
-from pkgserver_trio.flight import FlightReader
+from pkgserver_trio.mirror.object_path import ObjectName
 from pkgserver_trio.mirror_building import build_mirror, open_mirror
-from pkgserver_trio.object_path import ObjectName
 from pkgserver_trio.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from pkgserver_trio.mirror import Mirror
+    from pkgserver_trio.mirror.mirror import Mirror
+    from pkgserver_trio.mirror.versions import Word
     from pkgserver_trio.mirror_building import MirrorParts
-    from pkgserver_trio.versions import Word
 
 HOST = "bucket.example"
 #: Some moment to begin at.

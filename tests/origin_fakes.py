@@ -16,8 +16,8 @@ from tests.behaviours import MISSING, Behaviour, Request, strong_etag
 from tests.fakes import FakeNetwork, FakeTransport
 from tests.unit.trees import File, Node, reference
 
-from pkgserver_trio.origin_check import Origins, Outcome, open_origins
-from pkgserver_trio.origins import Forge
+from pkgserver_trio.registries.origin_check import Origins, Outcome, open_origins
+from pkgserver_trio.registries.origins import Forge
 from pkgserver_trio.settings import Settings
 
 if TYPE_CHECKING:

@@ -5,27 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pkgserver_trio.disk import Disk
-from pkgserver_trio.downloads import Downloads
-from pkgserver_trio.hashing import Hashing
+from pkgserver_trio.downloads.downloads import Downloads
 from pkgserver_trio.library import Library
 from pkgserver_trio.opening import open_ledger, open_mtimes
-from pkgserver_trio.publication import Following
-from pkgserver_trio.registries import Registries
+from pkgserver_trio.registries.publication import Following
+from pkgserver_trio.registries.registries import Registries
 from pkgserver_trio.statistics import Statistics
-from pkgserver_trio.store import Store
-from pkgserver_trio.tar_stream import TarLimits
+from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.store import Store
+from pkgserver_trio.tarballs.hashing import Hashing
+from pkgserver_trio.tarballs.stream import TarLimits
 from pkgserver_trio.verifying import Verifying
 from pkgserver_trio.web.app import PackageServer
 
 if TYPE_CHECKING:
     import trio
 
-    from pkgserver_trio.mirror import Mirror
-    from pkgserver_trio.origin_check import Origins
+    from pkgserver_trio.mirror.mirror import Mirror
+    from pkgserver_trio.registries.origin_check import Origins
     from pkgserver_trio.settings import Settings
-    from pkgserver_trio.upstream import StorageServer
-    from pkgserver_trio.verified import Verified
+    from pkgserver_trio.storage.verified import Verified
+    from pkgserver_trio.upstream.storage_servers import StorageServer
     from pkgserver_trio.web.admin import Admin
 
 

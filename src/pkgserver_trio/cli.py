@@ -15,9 +15,9 @@ import click
 
 from pkgserver_trio import __version__
 from pkgserver_trio.configuration import Resolved, load
-from pkgserver_trio.lock_sign import LOCK_NAME
 from pkgserver_trio.settings import SettingsError, all_settings
 from pkgserver_trio.settings.grammar import LISTEN
+from pkgserver_trio.storage.lock_sign import LOCK_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,8 +92,8 @@ def check_config(resolve: Callable[[], Resolved]) -> int:
     Passwords are masked. A wrong setting, or a file that one names and that cannot be used, ends with exit code 2, as
     it does at the start of the server.
     """
-    from pkgserver_trio.http_client import trust  # noqa: PLC0415 - rule 2
-    from pkgserver_trio.origin_check import checkable, tokens_for  # noqa: PLC0415 - rule 2
+    from pkgserver_trio.registries.origin_check import checkable, tokens_for  # noqa: PLC0415 - rule 2
+    from pkgserver_trio.upstream.http_client import trust  # noqa: PLC0415 - rule 2
 
     resolved = resolve()
     settings = resolved.settings

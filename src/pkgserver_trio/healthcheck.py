@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from pkgserver_trio.lock_sign import is_draining
+from pkgserver_trio.storage.lock_sign import is_draining
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from pkgserver_trio.hit_tail import follow_hit_logs
+from pkgserver_trio.hits.tail import follow_hit_logs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

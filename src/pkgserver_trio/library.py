@@ -11,20 +11,20 @@ import structlog
 import trio
 
 from pkgserver_trio.coalesce import Coalescer, Errand
+from pkgserver_trio.downloads.flight import FlightReader
 from pkgserver_trio.errors import StorageFailedError
-from pkgserver_trio.flight import FlightReader
-from pkgserver_trio.hit_log import Hit
-from pkgserver_trio.open_file import StoredFile
-from pkgserver_trio.reservation import disk_errors_are_unavailability
+from pkgserver_trio.hits.lines import Hit
+from pkgserver_trio.storage.open_file import StoredFile
+from pkgserver_trio.storage.reservation import disk_errors_are_unavailability
 from pkgserver_trio.trouble import Trouble, trouble_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from pkgserver_trio.downloads import Downloads, Order
-    from pkgserver_trio.open_file import OpenFile
+    from pkgserver_trio.downloads.downloads import Downloads, Order
     from pkgserver_trio.resource import Resource
-    from pkgserver_trio.store import Store
+    from pkgserver_trio.storage.open_file import OpenFile
+    from pkgserver_trio.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)

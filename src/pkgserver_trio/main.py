@@ -19,17 +19,17 @@ import trio
 
 from pkgserver_trio import __version__
 from pkgserver_trio.building import build_app, build_library, build_registries, build_verifying
-from pkgserver_trio.crc import CRC_BYTES
-from pkgserver_trio.inflate import INFLATE_LIBRARY
 from pkgserver_trio.keeper import keep
-from pkgserver_trio.log_hub import LogHub
+from pkgserver_trio.logs.hub import LogHub
+from pkgserver_trio.mirror.crc import CRC_BYTES
 from pkgserver_trio.mirror_building import build_mirror, open_mirror
-from pkgserver_trio.names import own_names
 from pkgserver_trio.opening import StartError, empty, find_hit_logs, make_folders, open_verified
-from pkgserver_trio.origin_check import Origins, open_origins
-from pkgserver_trio.store_lock import owned
+from pkgserver_trio.registries.origin_check import Origins, open_origins
+from pkgserver_trio.storage.store_lock import owned
 from pkgserver_trio.supervise import patience_seconds, watch
-from pkgserver_trio.upstream import open_storage_servers
+from pkgserver_trio.tarballs.inflate import INFLATE_LIBRARY
+from pkgserver_trio.upstream.names import own_names
+from pkgserver_trio.upstream.storage_servers import open_storage_servers
 from pkgserver_trio.vitals import watch_vitals
 from pkgserver_trio.web.admin import Admin
 from pkgserver_trio.web.serving import Server
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     import httpx
 
     from pkgserver_trio.library import Library
-    from pkgserver_trio.mirror import Mirror
+    from pkgserver_trio.mirror.mirror import Mirror
     from pkgserver_trio.mirror_building import MirrorParts
-    from pkgserver_trio.registries import Registries
+    from pkgserver_trio.registries.registries import Registries
     from pkgserver_trio.settings import Settings
-    from pkgserver_trio.store_lock import Ownership
-    from pkgserver_trio.upstream import StorageServer
-    from pkgserver_trio.verified import Verified
+    from pkgserver_trio.storage.store_lock import Ownership
+    from pkgserver_trio.storage.verified import Verified
+    from pkgserver_trio.upstream.storage_servers import StorageServer
     from pkgserver_trio.verifying import Verifying
 
 

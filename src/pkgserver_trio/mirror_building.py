@@ -10,21 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pkgserver_trio.asking import open_clients, patience_of
-from pkgserver_trio.digesting import Unproven
-from pkgserver_trio.disk import Disk
-from pkgserver_trio.downloads import Downloads
-from pkgserver_trio.hashing import Hashing
+from pkgserver_trio.downloads.downloads import Downloads
 from pkgserver_trio.library import Library
-from pkgserver_trio.mirror import Mirror, is_at_hand
-from pkgserver_trio.object_origin import ObjectOrigin
+from pkgserver_trio.mirror.digesting import Unproven
+from pkgserver_trio.mirror.mirror import Mirror, is_at_hand
+from pkgserver_trio.mirror.object_origin import ObjectOrigin
+from pkgserver_trio.mirror.signing import CredentialsChain
+from pkgserver_trio.mirror.versions import MirrorPolicy, Versions
 from pkgserver_trio.opening import open_mirror_folder, open_mtimes, open_records, open_verified
 from pkgserver_trio.resource import Kind
 from pkgserver_trio.settings.buckets import is_pointer
-from pkgserver_trio.signing import CredentialsChain
-from pkgserver_trio.store import Store
-from pkgserver_trio.tar_stream import TarLimits
-from pkgserver_trio.versions import MirrorPolicy, Versions
+from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.store import Store
+from pkgserver_trio.tarballs.hashing import Hashing
+from pkgserver_trio.tarballs.stream import TarLimits
+from pkgserver_trio.upstream.asking import open_clients, patience_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     import httpx
     import trio
 
-    from pkgserver_trio.object_path import ObjectName
-    from pkgserver_trio.object_records import ObjectRecords
+    from pkgserver_trio.mirror.object_path import ObjectName
+    from pkgserver_trio.mirror.object_records import ObjectRecords
     from pkgserver_trio.settings import Settings
-    from pkgserver_trio.verified import Verified
+    from pkgserver_trio.storage.verified import Verified
 
 #: What the mirror leaves free beside what the cache does: where the disk is short, it gives way first.
 _FREE_FOR_PACKAGES: Final = 1024**3

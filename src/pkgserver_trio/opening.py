@@ -7,17 +7,17 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pkgserver_trio.disk import Disk
-from pkgserver_trio.hit_file import NoHitLogError, check_hit_log
-from pkgserver_trio.ledger import Ledger
-from pkgserver_trio.mtimes import Mtimes
-from pkgserver_trio.object_records import ObjectRecords
-from pkgserver_trio.verified import Verified
+from pkgserver_trio.hits.file import NoHitLogError, check_hit_log
+from pkgserver_trio.mirror.object_records import ObjectRecords
+from pkgserver_trio.registries.ledger import Ledger
+from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.mtimes import Mtimes
+from pkgserver_trio.storage.verified import Verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from pkgserver_trio.object_path import ObjectName
+    from pkgserver_trio.mirror.object_path import ObjectName
 
 _FOLDERS = ("cache", "static", "temp", "quarantine")
 

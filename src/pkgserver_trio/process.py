@@ -20,12 +20,12 @@ import structlog
 import trio
 
 from pkgserver_trio.errors import most_telling
-from pkgserver_trio.log_hub import LogHub
-from pkgserver_trio.logs import open_logs
+from pkgserver_trio.logs.hub import LogHub
+from pkgserver_trio.logs.setup import open_logs
 from pkgserver_trio.main import run
 from pkgserver_trio.opening import StartError
 from pkgserver_trio.settings import SettingsError
-from pkgserver_trio.store_lock import StoreLockedError
+from pkgserver_trio.storage.store_lock import StoreLockedError
 from pkgserver_trio.supervise import HangError
 from pkgserver_trio.task_tree import flight_lines, task_lines
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from pkgserver_trio.library import Library
-    from pkgserver_trio.log_outlet import Outlet
+    from pkgserver_trio.logs.outlet import Outlet
     from pkgserver_trio.settings import Settings
 
 #: How long threads wait for the interpreter lock; shorter keeps the event loop prompt beside a busy hasher (measured).

@@ -10,7 +10,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pkgserver_trio.flight import Flight
+    from pkgserver_trio.downloads.flight import Flight
 
 #: One a line, of tasks and of downloads: ten thousand connections are thirty thousand tasks; the first tell enough.
 MAX_LINES: Final = 1000

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
-from pkgserver_trio.cache_files import CacheFiles
-from pkgserver_trio.disk import Disk
 from pkgserver_trio.errors import most_telling
-from pkgserver_trio.findings import Milestones, Tally, pace, progress_line
-from pkgserver_trio.hashing import Hashing
-from pkgserver_trio.tar_stream import TarLimits
-from pkgserver_trio.verification import Repair, Verification
-from pkgserver_trio.verified import Verified
+from pkgserver_trio.storage.cache_files import CacheFiles
+from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.findings import Milestones, Tally, pace, progress_line
+from pkgserver_trio.storage.verification import Repair, Verification
+from pkgserver_trio.storage.verified import Verified
+from pkgserver_trio.tarballs.hashing import Hashing
+from pkgserver_trio.tarballs.stream import TarLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,13 +11,13 @@ import structlog
 import trio
 
 from pkgserver_trio.errors import most_telling
-from pkgserver_trio.findings import Milestones, Tally, progress_line
 from pkgserver_trio.printable import printable
-from pkgserver_trio.verification import Verification
+from pkgserver_trio.storage.findings import Milestones, Tally, progress_line
+from pkgserver_trio.storage.verification import Verification
 
 if TYPE_CHECKING:
-    from pkgserver_trio.hashing import Hashing
-    from pkgserver_trio.store import Store
+    from pkgserver_trio.storage.store import Store
+    from pkgserver_trio.tarballs.hashing import Hashing
 
 #: Of what was found, the last is told over HTTP; the log has it all.
 _MAX_FINDINGS = 100

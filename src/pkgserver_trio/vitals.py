@@ -8,7 +8,7 @@ import trio
 
 if TYPE_CHECKING:
     from pkgserver_trio.statistics import Statistics
-    from pkgserver_trio.store import Store
+    from pkgserver_trio.storage.store import Store
 
 _BEAT_SECONDS = 0.25
 _LOOK_SECONDS = 10

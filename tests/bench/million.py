@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from pkgserver_trio.disk import Disk
 from pkgserver_trio.resource import Kind, Resource
-from pkgserver_trio.store import Store
-from pkgserver_trio.verified import Verified
+from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.store import Store
+from pkgserver_trio.storage.verified import Verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,15 +15,15 @@ from tests.lofts import LoftPlan, open_loft, read_on, tarball
 from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
+from pkgserver_trio.downloads.flight import FlightReader
 from pkgserver_trio.errors import ShuttingDownError, UpstreamFailedError
-from pkgserver_trio.flight import FlightReader
-from pkgserver_trio.hashing import Hashing
-from pkgserver_trio.http_client import trust
-from pkgserver_trio.inflate import TarballError
-from pkgserver_trio.open_file import OpenFile
-from pkgserver_trio.reception import Pieces as Received
 from pkgserver_trio.refusals import MAX_REFUSALS, Refusals
 from pkgserver_trio.settings import SettingsError
+from pkgserver_trio.storage.open_file import OpenFile
+from pkgserver_trio.tarballs.hashing import Hashing
+from pkgserver_trio.tarballs.inflate import TarballError
+from pkgserver_trio.upstream.http_client import trust
+from pkgserver_trio.upstream.reception import Pieces as Received
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

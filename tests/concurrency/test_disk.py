@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from pkgserver_trio.disk import Disk
+from pkgserver_trio.storage.disk import Disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

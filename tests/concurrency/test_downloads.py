@@ -12,15 +12,15 @@ from tests.lofts import LoftPlan, open_loft, ranges_of, read_on, tarball
 from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
-from pkgserver_trio.admission import Admission
+from pkgserver_trio.downloads.flight import FlightReader
 from pkgserver_trio.errors import (
     NotFoundError,
     PeerOverBoundError,
     QueueFullError,
     ShuttingDownError,
 )
-from pkgserver_trio.flight import FlightReader
-from pkgserver_trio.hashing import Hashing
+from pkgserver_trio.tarballs.hashing import Hashing
+from pkgserver_trio.upstream.admission import Admission
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from tests.lofts import Loft, Reading
     from trio.testing import MockClock
 
-    from pkgserver_trio.hashing import FileHasher
-    from pkgserver_trio.tree_hash import TreeHashes
+    from pkgserver_trio.tarballs.hashing import FileHasher
+    from pkgserver_trio.tarballs.tree_hash import TreeHashes
 
 WANTED = tarball("wanted", 40_000)
 BODY = WANTED.body

@@ -12,9 +12,9 @@ from tests.fakes import FakeTransport
 from tests.lofts import LoftPlan, files_in, open_loft, ranges_of, read_on, tarball
 from trio.testing import wait_all_tasks_blocked
 
-from pkgserver_trio.flight import FlightReader
+from pkgserver_trio.downloads.flight import FlightReader
 from pkgserver_trio.keeper import keep
-from pkgserver_trio.open_file import StoredFile
+from pkgserver_trio.storage.open_file import StoredFile
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ import trio
 from tests.fakes import MISSING, Behaviour, FakeTransport, Pieces, good
 from tests.lofts import LoftPlan, open_loft, registry_of, tarball
 
-from pkgserver_trio.admission import Turns
 from pkgserver_trio.errors import PeerOverBoundError, QueueFullError
+from pkgserver_trio.upstream.admission import Turns
 
 if TYPE_CHECKING:
     from pathlib import Path

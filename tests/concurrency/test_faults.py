@@ -16,6 +16,7 @@ from tests.fakes import Behaviour, FakeTransport, Pieces, good, strong_etag
 from tests.faults import BODY, FAULTS, HALF, OTHER, SIZE, SLOW, WANTED, Fault, everywhere
 from tests.lofts import LoftPlan, open_loft, ranges_of, tarball
 
+from pkgserver_trio.downloads.transfer import MAX_RESUMES
 from pkgserver_trio.errors import (
     BrokenOffError,
     NotFoundError,
@@ -23,9 +24,8 @@ from pkgserver_trio.errors import (
     UpstreamFailedError,
     UpstreamSilentError,
 )
-from pkgserver_trio.hashing import Hashing
-from pkgserver_trio.tar_stream import TarLimits
-from pkgserver_trio.transfer import MAX_RESUMES
+from pkgserver_trio.tarballs.hashing import Hashing
+from pkgserver_trio.tarballs.stream import TarLimits
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,9 @@ import trio
 from structlog.testing import capture_logs
 from tests.disks import open_files
 
-from pkgserver_trio.hit_bookmarks import Bookmark, Bookmarks
-from pkgserver_trio.hit_file import HitFile
-from pkgserver_trio.hit_tail import CUT_AT_BYTES, follow_hit_logs
+from pkgserver_trio.hits.bookmarks import Bookmark, Bookmarks
+from pkgserver_trio.hits.file import HitFile
+from pkgserver_trio.hits.tail import CUT_AT_BYTES, follow_hit_logs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-    from pkgserver_trio.hit_log import Hit
+    from pkgserver_trio.hits.lines import Hit
 
 #: Longer than the follower looks away, shorter than it listens to a log that was renamed.
 MOMENT_SECONDS = 3
@@ -281,7 +281,7 @@ async def test_what_becomes_no_log_while_it_is_opened_is_told_of(
         return real(path, flags)
 
     follower.write(lines(1))
-    monkeypatch.setattr("pkgserver_trio.hit_file.os.open", open_later)
+    monkeypatch.setattr("pkgserver_trio.hits.file.os.open", open_later)
     with capture_logs() as entries:
         async with follower.following():
             assert await follower.hears() == []
@@ -356,7 +356,7 @@ async def test_a_log_that_fails_to_be_read_goes_on_where_it_was(
     async with follower.following():
         assert await follower.hears() == [1]
         with monkeypatch.context() as patch, capture_logs() as entries:
-            patch.setattr("pkgserver_trio.hit_file.os.pread", fail)
+            patch.setattr("pkgserver_trio.hits.file.os.pread", fail)
             follower.write(lines(2))
             assert await follower.hears() == []
         assert {entry["event"] for entry in entries} == {"a hit log cannot be read: Input/output error"}
@@ -381,7 +381,7 @@ async def test_a_new_log_that_fails_while_the_old_one_is_heard_goes_on_where_it_
         follower.write(lines(2))
         assert await follower.hears() == [2]
         with monkeypatch.context() as patch:
-            patch.setattr("pkgserver_trio.hit_file.os.pread", fail_in_the_new_one)
+            patch.setattr("pkgserver_trio.hits.file.os.pread", fail_in_the_new_one)
             follower.write(lines(3))
             follower.write(lines(4), renamed)
             assert await follower.hears() == [4]
@@ -395,7 +395,7 @@ async def test_a_log_that_cannot_be_cut_is_heard_all_the_same(
     def fail(*_: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr("pkgserver_trio.hit_file.os.ftruncate", fail)
+    monkeypatch.setattr("pkgserver_trio.hits.file.os.ftruncate", fail)
     follower.write(lines(*range(20)))
     with capture_logs() as entries:
         async with follower.following(cut_at_bytes=1000):

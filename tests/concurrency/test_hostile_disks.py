@@ -14,7 +14,7 @@ from tests.lofts import LoftPlan, files_in, open_loft, read_on, tarball
 from trio.testing import wait_all_tasks_blocked
 
 from pkgserver_trio.errors import StorageFailedError
-from pkgserver_trio.open_file import StoredFile
+from pkgserver_trio.storage.open_file import StoredFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

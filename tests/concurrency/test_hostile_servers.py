@@ -18,7 +18,7 @@ from tests.lofts import Reading, open_loft, read_on, tarball
 from trio.testing import MockClock
 
 from pkgserver_trio.errors import ResourceUnavailableError
-from pkgserver_trio.http_client import trust
+from pkgserver_trio.upstream.http_client import trust
 
 if TYPE_CHECKING:
     from tests.lofts import Loft
@@ -141,7 +141,7 @@ def test_no_answer_completes_with_wrong_bytes_and_one_honest_server_suffices(
     no_threads: None, monkeypatch: pytest.MonkeyPatch, drawn: st.DataObject, *, honest: bool
 ) -> None:
     tls = trust(None)
-    monkeypatch.setattr("pkgserver_trio.asking.trust", lambda _: tls)  # slow to make
+    monkeypatch.setattr("pkgserver_trio.upstream.asking.trust", lambda _: tls)  # slow to make
     crew = drawn.draw(st.lists(servers(honest=False), min_size=not honest, max_size=3))
     crew += [drawn.draw(servers(honest=True))] if honest else []
     order = drawn.draw(st.permutations(crew))

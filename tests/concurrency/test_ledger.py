@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.disks import ScriptedDisk
 
-from pkgserver_trio.disk import Disk
-from pkgserver_trio.ledger import PASSED_OVER_SECONDS, Adoption, Ledger
+from pkgserver_trio.registries.ledger import PASSED_OVER_SECONDS, Adoption, Ledger
+from pkgserver_trio.storage.disk import Disk
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,11 +15,11 @@ from tests.fakes import MISSING, Behaviour, FakeTransport, good
 from tests.lofts import LoftPlan, files_in, open_loft, read_on, tarball
 from trio.testing import wait_all_tasks_blocked
 
+from pkgserver_trio.downloads.flight import Flight, FlightReader
 from pkgserver_trio.errors import NotFoundError, StorageFailedError, UpstreamFailedError
-from pkgserver_trio.flight import Flight, FlightReader
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.library import Sighting
-from pkgserver_trio.open_file import StoredFile
+from pkgserver_trio.storage.open_file import StoredFile
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from pkgserver_trio.log_folder import LogFolder, tidy
-from pkgserver_trio.log_names import log_name
+from pkgserver_trio.logs.folder import LogFolder, tidy
+from pkgserver_trio.logs.names import log_name
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,9 @@ import trio
 import trio.testing
 from tests.log_state import restored_logs
 
-from pkgserver_trio import log_hub
-from pkgserver_trio.log_hub import MAX_WAITING, MAX_WATCHERS, LogHub
-from pkgserver_trio.logs import configure_logs
+from pkgserver_trio.logs import hub as log_hub
+from pkgserver_trio.logs.hub import MAX_WAITING, MAX_WATCHERS, LogHub
+from pkgserver_trio.logs.setup import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ import structlog
 import trio
 from tests.log_state import restored_logs
 
-from pkgserver_trio.log_outlet import Outlet, StandardOutput, spread
-from pkgserver_trio.logs import configure_logs
+from pkgserver_trio.logs.outlet import Outlet, StandardOutput, spread
+from pkgserver_trio.logs.setup import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,7 @@ def test_lines_are_written_together(place: Place) -> None:
 def test_a_place_that_hangs_holds_up_nobody_and_the_end_only_for_a_moment(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pkgserver_trio.log_outlet._CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr("pkgserver_trio.logs.outlet._CLOSE_SECONDS", 0.01)
     place.open.clear()
     outlet, other = Outlet(place), Place()
     second = Outlet(other)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.log_state import restored_logs
 
-from pkgserver_trio.logs import configure_logs, open_logs
+from pkgserver_trio.logs.setup import configure_logs, open_logs
 from pkgserver_trio.request_id import REQUEST_ID
 
 if TYPE_CHECKING:

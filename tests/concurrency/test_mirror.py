@@ -20,7 +20,7 @@ from pkgserver_trio.errors import (
     UpstreamFailedError,
     UpstreamSilentError,
 )
-from pkgserver_trio.versions import Word
+from pkgserver_trio.mirror.versions import Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable

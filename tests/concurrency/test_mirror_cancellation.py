@@ -16,7 +16,7 @@ from tests.steps import Countdown, own_flights
 from trio.testing import MockClock
 
 from pkgserver_trio.errors import ResourceUnavailableError
-from pkgserver_trio.http_client import trust
+from pkgserver_trio.upstream.http_client import trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -159,7 +159,7 @@ def test_whatever_is_cancelled_at_any_step_nothing_is_left_and_the_object_comes_
 ) -> None:
     monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
     tls = trust(None)
-    monkeypatch.setattr("pkgserver_trio.asking.trust", lambda _: tls)  # slow to make
+    monkeypatch.setattr("pkgserver_trio.upstream.asking.trust", lambda _: tls)  # slow to make
     monkeypatch.setattr("pkgserver_trio.mirror_building.Disk", Hasty)
     at, struck = 1, True
     while struck:

@@ -12,8 +12,7 @@ import trio
 from tests.fakes import MISSING, FakeTransport, Pieces, good
 from tests.mirrors import NEW, OLD, Gallery, Got, named, open_gallery
 
-from pkgserver_trio import mirror as module
-from pkgserver_trio.digesting import DigestProof
+from pkgserver_trio.downloads.flight import FlightReader
 from pkgserver_trio.errors import (
     NotFoundError,
     PeerOverBoundError,
@@ -21,13 +20,14 @@ from pkgserver_trio.errors import (
     ShuttingDownError,
     UpstreamFailedError,
 )
-from pkgserver_trio.flight import FlightReader
-from pkgserver_trio.inflate import TarballError
-from pkgserver_trio.object_origin import PassedAnswer
+from pkgserver_trio.mirror import mirror as module
+from pkgserver_trio.mirror.digesting import DigestProof
+from pkgserver_trio.mirror.object_origin import PassedAnswer
+from pkgserver_trio.mirror.passage import Passage
+from pkgserver_trio.mirror.versions import Word
 from pkgserver_trio.opening import StartError, open_records
-from pkgserver_trio.passage import Passage
 from pkgserver_trio.statistics import ServerTally
-from pkgserver_trio.versions import Word
+from pkgserver_trio.tarballs.inflate import TarballError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from pkgserver_trio import mtimes
-from pkgserver_trio.disk import Disk
-from pkgserver_trio.mtimes import MOST_AHEAD_SECONDS, STRIDE_SECONDS, Mtimes
 from pkgserver_trio.opening import StartError, open_mtimes
 from pkgserver_trio.resource import Kind, Resource
+from pkgserver_trio.storage import mtimes
+from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.mtimes import MOST_AHEAD_SECONDS, STRIDE_SECONDS, Mtimes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,9 +11,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from pkgserver_trio import names
 from pkgserver_trio.errors import ShuttingDownError
-from pkgserver_trio.names import FAILED_SECONDS, GOOD_SECONDS, MAX_NAMES, MAX_THREADS, Names, own_names
+from pkgserver_trio.upstream import names
+from pkgserver_trio.upstream.names import FAILED_SECONDS, GOOD_SECONDS, MAX_NAMES, MAX_THREADS, Names, own_names
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

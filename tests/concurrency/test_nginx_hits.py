@@ -11,7 +11,7 @@ import trio
 from tests.fakes import FakeTransport
 from tests.lofts import LoftPlan, open_loft, tarball
 
-from pkgserver_trio.hit_log import Hit
+from pkgserver_trio.hits.lines import Hit
 from pkgserver_trio.keeper import keep
 from pkgserver_trio.main import run
 from pkgserver_trio.opening import StartError

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.mirrors import EPOCH, named
 
-from pkgserver_trio import object_records
-from pkgserver_trio.freshness import Freshness
-from pkgserver_trio.object_digest import Digest
-from pkgserver_trio.object_head import ObjectHead
-from pkgserver_trio.object_records import ObjectRecord, ObjectRecords
+from pkgserver_trio.mirror import object_records
+from pkgserver_trio.mirror.freshness import Freshness
+from pkgserver_trio.mirror.object_digest import Digest
+from pkgserver_trio.mirror.object_head import ObjectHead
+from pkgserver_trio.mirror.object_records import ObjectRecord, ObjectRecords
 
 if TYPE_CHECKING:
     from pathlib import Path

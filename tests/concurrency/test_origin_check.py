@@ -23,8 +23,8 @@ from tests.origin_fakes import (
 )
 from tests.unit.trees import File
 
-from pkgserver_trio.origin_check import OriginVerdict, Outcome, open_origins
-from pkgserver_trio.origins import Forge
+from pkgserver_trio.registries.origin_check import OriginVerdict, Outcome, open_origins
+from pkgserver_trio.registries.origins import Forge
 from pkgserver_trio.settings import Settings
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ async def test_no_answers_are_kept_of_a_branch_that_was_rewritten(autojump_clock
 
 
 async def test_what_is_remembered_is_bounded(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pkgserver_trio.default_branch.MAX_REMEMBERED", 2)
+    monkeypatch.setattr("pkgserver_trio.registries.default_branch.MAX_REMEMBERED", 2)
     host = FakeForge(Forge.GITHUB, history(3))
     async with opened(host) as (origins, _):
         for number in (1, 2, 3):

@@ -21,9 +21,9 @@ from tests.origin_fakes import (
     outcome,
 )
 
-from pkgserver_trio.origin_api import MAX_ANSWER_BYTES
-from pkgserver_trio.origin_check import Outcome, open_origins
-from pkgserver_trio.origins import Forge
+from pkgserver_trio.registries.origin_api import MAX_ANSWER_BYTES
+from pkgserver_trio.registries.origin_check import Outcome, open_origins
+from pkgserver_trio.registries.origins import Forge
 from pkgserver_trio.settings import Settings
 
 if TYPE_CHECKING:

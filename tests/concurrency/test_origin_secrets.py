@@ -24,8 +24,8 @@ from tests.origin_fakes import (
     outcome,
 )
 
-from pkgserver_trio.origin_check import Outcome, open_origins
-from pkgserver_trio.origins import Forge
+from pkgserver_trio.registries.origin_check import Outcome, open_origins
+from pkgserver_trio.registries.origins import Forge
 from pkgserver_trio.settings import Settings, SettingsError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from pkgserver_trio.downloads.progress import AHEAD_BYTES, Progress, View
 from pkgserver_trio.errors import BrokenOffError
-from pkgserver_trio.progress import AHEAD_BYTES, Progress, View
 
 if TYPE_CHECKING:
     from trio.testing import MockClock

@@ -15,15 +15,15 @@ from tests.lofts import LoftPlan, open_loft, read_on, tarball
 from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
+from pkgserver_trio.downloads.flight import FlightReader
+from pkgserver_trio.downloads.progress import Progress
 from pkgserver_trio.errors import BrokenOffError, NotFoundError, StorageFailedError, UpstreamFailedError
-from pkgserver_trio.flight import FlightReader
-from pkgserver_trio.hashing import Follower, Hashing
-from pkgserver_trio.inflate import TarballError
 from pkgserver_trio.library import Sighting
-from pkgserver_trio.open_file import OpenFile
-from pkgserver_trio.progress import Progress
-from pkgserver_trio.reception import Pieces as Received
-from pkgserver_trio.store import Store
+from pkgserver_trio.storage.open_file import OpenFile
+from pkgserver_trio.storage.store import Store
+from pkgserver_trio.tarballs.hashing import Follower, Hashing
+from pkgserver_trio.tarballs.inflate import TarballError
+from pkgserver_trio.upstream.reception import Pieces as Received
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.fakes import Request
     from trio.testing import MockClock
 
-    from pkgserver_trio.hashing import FileHasher
+    from pkgserver_trio.tarballs.hashing import FileHasher
 
 
 WANTED = tarball("wanted", 40_000)

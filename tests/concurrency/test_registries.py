@@ -13,13 +13,13 @@ from structlog.testing import capture_logs
 from tests.fakes import MISSING, Behaviour, FakeTransport, good
 from tests.lofts import Tarball, open_loft, open_servers, registry_of
 
-from pkgserver_trio.disk import Disk
 from pkgserver_trio.errors import UpstreamFailedError
-from pkgserver_trio.ledger import Ledger
-from pkgserver_trio.origin_check import Origins, OriginVerdict, Outcome
-from pkgserver_trio.publication import Following
-from pkgserver_trio.registries import Registries
+from pkgserver_trio.registries.ledger import Ledger
+from pkgserver_trio.registries.origin_check import Origins, OriginVerdict, Outcome
+from pkgserver_trio.registries.publication import Following
+from pkgserver_trio.registries.registries import Registries
 from pkgserver_trio.settings import AllRegistries, RegistryChoice
+from pkgserver_trio.storage.disk import Disk
 from pkgserver_trio.web.readiness import readiness
 
 if TYPE_CHECKING:
@@ -451,7 +451,7 @@ async def test_a_defect_in_a_decision_is_told_and_ends_nothing(
     with capture_logs() as lines:
         async with following(tmp_path, {"one.invalid": host}) as registries:
             with monkeypatch.context() as patch:
-                patch.setattr("pkgserver_trio.head_choice.ranked", None)
+                patch.setattr("pkgserver_trio.registries.head_choice.ranked", None)
                 await trio.sleep(3)
             assert shown(registries) is None
             await trio.sleep(2)

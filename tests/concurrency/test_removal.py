@@ -10,9 +10,9 @@ import pytest
 from tests.fakes import FakeTransport
 from tests.lofts import LoftPlan, open_loft, read_on, tarball
 
-from pkgserver_trio.disk import Disk
 from pkgserver_trio.errors import StorageFailedError
-from pkgserver_trio.remedies import Remedies
+from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.remedies import Remedies
 
 if TYPE_CHECKING:
     from pathlib import Path

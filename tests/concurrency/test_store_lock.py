@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from pkgserver_trio.lock_sign import is_draining
-from pkgserver_trio.store_lock import StoreLockedError, owned
+from pkgserver_trio.storage.lock_sign import is_draining
+from pkgserver_trio.storage.store_lock import StoreLockedError, owned
 
 if TYPE_CHECKING:
     from collections.abc import Callable

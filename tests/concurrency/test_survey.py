@@ -4,11 +4,11 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pkgserver_trio.cache_files import CacheFiles
-from pkgserver_trio.disk import Disk, FileStat, warn_of
 from pkgserver_trio.resource import Kind, Resource
-from pkgserver_trio.survey import survey
-from pkgserver_trio.verified import Verified
+from pkgserver_trio.storage.cache_files import CacheFiles
+from pkgserver_trio.storage.disk import Disk, FileStat, warn_of
+from pkgserver_trio.storage.survey import survey
+from pkgserver_trio.storage.verified import Verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -67,10 +67,10 @@ def test_a_task_that_runs_waits_nowhere() -> None:
 def test_a_task_in_our_own_code_is_told_once() -> None:
     class Ours:
         def iter_await_frames(self) -> list[tuple[object, int]]:
-            names = {"__name__": "pkgserver_trio.flavor"}
+            names = {"__name__": "pkgserver_trio.registries.flavor"}
             return [(SimpleNamespace(f_globals=names, f_code=SimpleNamespace(co_name="run")), 12)]
 
-    assert waits_in(Ours()) == "flavor:12 run"  # type: ignore[arg-type] # all that is asked of it
+    assert waits_in(Ours()) == "registries.flavor:12 run"  # type: ignore[arg-type] # all that is asked of it
 
 
 async def test_the_report_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,10 +21,10 @@ from tests.fakes import (
 from tests.lofts import open_servers
 
 from pkgserver_trio.errors import AbsentError, BrokenError, SilentError, UpstreamError
-from pkgserver_trio.http_client import raw_body
 from pkgserver_trio.registry_list import MAX_LISTING_BYTES
 from pkgserver_trio.settings import Settings, SettingsError
-from pkgserver_trio.upstream import open_storage_servers
+from pkgserver_trio.upstream.http_client import raw_body
+from pkgserver_trio.upstream.storage_servers import open_storage_servers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

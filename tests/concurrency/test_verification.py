@@ -17,13 +17,13 @@ from tests.lofts import files_in, open_loft, registry_of, tarball
 from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
-from pkgserver_trio.cache_files import CacheFiles
-from pkgserver_trio.disk import Disk, warn_of
-from pkgserver_trio.findings import Tally
-from pkgserver_trio.hashing import Hashing
-from pkgserver_trio.tar_stream import TarLimits
-from pkgserver_trio.verification import Repair, Verification
-from pkgserver_trio.verified import Verified
+from pkgserver_trio.storage.cache_files import CacheFiles
+from pkgserver_trio.storage.disk import Disk, warn_of
+from pkgserver_trio.storage.findings import Tally
+from pkgserver_trio.storage.verification import Repair, Verification
+from pkgserver_trio.storage.verified import Verified
+from pkgserver_trio.tarballs.hashing import Hashing
+from pkgserver_trio.tarballs.stream import TarLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from tests.lofts import Tarball
 
-    from pkgserver_trio.disk import FileStat
-    from pkgserver_trio.open_file import OpenFile
-    from pkgserver_trio.tree_hash import TreeHashes
+    from pkgserver_trio.storage.disk import FileStat
+    from pkgserver_trio.storage.open_file import OpenFile
+    from pkgserver_trio.tarballs.tree_hash import TreeHashes
 
 RIGHT, WANTED, OTHER = tarball("right", 3000), tarball("wanted", 4000), tarball("other", 4000)
 REGISTRY = registry_of("23338594-aafe-5451-b93e-139f81909106", "registry")
@@ -295,7 +295,7 @@ async def test_progress_is_told_after_every_file(attic: Attic) -> None:
 
 
 async def test_the_listing_waits_for_the_hashing(attic: Attic, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pkgserver_trio.verification._BATCH", 2)
+    monkeypatch.setattr("pkgserver_trio.storage.verification._BATCH", 2)
     for number in range(50):
         attic.lay(tarball(str(number), 10))
     disk, hashing = CountingDisk(), GatedHashing()

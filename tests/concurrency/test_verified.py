@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pkgserver_trio.disk import FileStat
-from pkgserver_trio.verified import Verified
+from pkgserver_trio.storage.disk import FileStat
+from pkgserver_trio.storage.verified import Verified
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,8 +83,8 @@ def test_who_does_not_know_the_sha256_of_the_same_file_forgets_it_not(path: Path
 ADD_MANY = """
 import sys
 from pathlib import Path
-from pkgserver_trio.disk import FileStat
-from pkgserver_trio.verified import Verified
+from pkgserver_trio.storage.disk import FileStat
+from pkgserver_trio.storage.verified import Verified
 verified = Verified(Path(sys.argv[1]))
 sys.stdin.readline()
 for number in range(200):
@@ -128,7 +128,7 @@ def test_all_who_begin_a_memory_at_one_time_get_it(tmp_path: Path) -> None:
 def test_a_memory_that_another_keeps_to_itself_is_an_error_after_a_while(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pkgserver_trio.verified._BUSY_SECONDS", 0.02)
+    monkeypatch.setattr("pkgserver_trio.storage.verified._BUSY_SECONDS", 0.02)
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(sqlite3.OperationalError, match="locked"):
@@ -197,7 +197,7 @@ def test_a_memory_that_another_keeps_to_itself_for_a_moment_is_waited_for(
     with closing(sqlite3.connect(tmp_path / "verified.sqlite", isolation_level=None)) as other:
         other.execute("CREATE TABLE theirs (name)")
         other.execute("BEGIN EXCLUSIVE")
-        monkeypatch.setattr("pkgserver_trio.verified._BUSY_SECONDS", 0.05)
-        monkeypatch.setattr("pkgserver_trio.verified.time.monotonic", lambda: 0.0)
-        monkeypatch.setattr("pkgserver_trio.verified.time.sleep", lambda _: other.execute("ROLLBACK"))
+        monkeypatch.setattr("pkgserver_trio.storage.verified._BUSY_SECONDS", 0.05)
+        monkeypatch.setattr("pkgserver_trio.storage.verified.time.monotonic", lambda: 0.0)
+        monkeypatch.setattr("pkgserver_trio.storage.verified.time.sleep", lambda _: other.execute("ROLLBACK"))
         Verified(tmp_path / "verified.sqlite").close()

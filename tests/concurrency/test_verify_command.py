@@ -15,15 +15,15 @@ import trio
 from tests.lofts import files_in, tarball
 
 from pkgserver_trio.cli import run
-from pkgserver_trio.disk import Disk
-from pkgserver_trio.hashing import Hashing
-from pkgserver_trio.verified import Verified
+from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.verified import Verified
+from pkgserver_trio.tarballs.hashing import Hashing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from pkgserver_trio.disk import FileStat
+    from pkgserver_trio.storage.disk import FileStat
 
 MADE = [tarball(str(number), 1000) for number in range(4)]
 SIZE = sum(made.size for made in MADE)

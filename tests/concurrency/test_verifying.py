@@ -14,8 +14,8 @@ from tests.lofts import Loft, LoftPlan, files_in, open_loft, tarball
 from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
-from pkgserver_trio.disk import Disk
-from pkgserver_trio.hashing import Hashing
+from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.tarballs.hashing import Hashing
 from pkgserver_trio.verifying import Verifying
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from tests.lofts import Tarball
 
-    from pkgserver_trio.open_file import OpenFile
-    from pkgserver_trio.tree_hash import TreeHashes
+    from pkgserver_trio.storage.open_file import OpenFile
+    from pkgserver_trio.tarballs.tree_hash import TreeHashes
 
 RIGHT, WRONG, FOREIGN = tarball("right", 3000), tarball("wrong", 4000), tarball("foreign", 2000)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import trio
 from tests.lofts import LoftPlan, new_store
 
-from pkgserver_trio.disk import Disk
-from pkgserver_trio.verified import Verified
+from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.verified import Verified
 from pkgserver_trio.vitals import watch_vitals
 
 if TYPE_CHECKING:

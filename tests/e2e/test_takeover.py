@@ -23,7 +23,7 @@ from tests.lofts import files_in
 from tests.web.tarball import build_tarball
 
 from pkgserver_trio.demo.sample import build_sample
-from pkgserver_trio.log_names import log_name
+from pkgserver_trio.logs.names import log_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

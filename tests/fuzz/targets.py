@@ -20,7 +20,7 @@ from tests.unit.trees import hashes_of_tree
 from pkgserver_trio.byte_range import UnsatisfiableRangeError, parse_range
 from pkgserver_trio.registry_list import parse_listing
 from pkgserver_trio.resource import Resource, parse_artifact_toml_path
-from pkgserver_trio.tree_hash import TarballError, TarLimits, TreeHashes
+from pkgserver_trio.tarballs.tree_hash import TarballError, TarLimits, TreeHashes
 from pkgserver_trio.validators import is_not_modified, parse_http_date, range_applies
 
 if TYPE_CHECKING:

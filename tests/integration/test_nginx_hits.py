@@ -15,8 +15,8 @@ from tests.integration.nginx import running_nginx
 from tests.web.site import start_site, until
 
 from pkgserver_trio.demo.sample import build_sample
-from pkgserver_trio.hit_file import HitFile
-from pkgserver_trio.hit_tail import follow_hit_logs
+from pkgserver_trio.hits.file import HitFile
+from pkgserver_trio.hits.tail import follow_hit_logs
 from pkgserver_trio.resource import Resource
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """A second reader of tarballs, slow and plain, to hold against the first: whole archives in, a tree of values out.
 
-It shares no code and no idea with ``tar_stream``: it has all bytes at hand, counts positions, and builds nested
+It shares no code and no idea with ``tarballs.stream``: it has all bytes at hand, counts positions, and builds nested
 dictionaries. It knows the same rules (docs/decisions/006-what-a-tarball-may-be.md) and no limits.
 """
 

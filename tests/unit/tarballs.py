@@ -8,13 +8,13 @@ import tarfile
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pkgserver_trio.tree_hash import TarLimits, TreeHasher
+from pkgserver_trio.tarballs.tree_hash import TarLimits, TreeHasher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pkgserver_trio.inflate import Inflater
-    from pkgserver_trio.tree_hash import TreeHashes
+    from pkgserver_trio.tarballs.inflate import Inflater
+    from pkgserver_trio.tarballs.tree_hash import TreeHashes
 
 BLOCK = 512
 END = bytes(2 * BLOCK)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgserver_trio.backoff import FORGIVEN_SECONDS, LONGEST_REST_SECONDS, Backoff
+from pkgserver_trio.upstream.backoff import FORGIVEN_SECONDS, LONGEST_REST_SECONDS, Backoff
 
 
 def rests(backoff: Backoff, failures: int) -> list[float]:

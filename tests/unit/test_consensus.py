@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgserver_trio.consensus import Knowledge, ranked
+from pkgserver_trio.registries.consensus import Knowledge, ranked
 
 if TYPE_CHECKING:
     from random import Random

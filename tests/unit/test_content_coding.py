@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.oddities.packing import FNAME, HEADERS, head, packed_with
 from tests.unit.tarballs import END, gzipped
 
-from pkgserver_trio.content_coding import is_gzip_twice
+from pkgserver_trio.upstream.content_coding import is_gzip_twice
 
 TARBALL = gzipped(END)
 ENOUGH_BYTES = 4096

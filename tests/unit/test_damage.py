@@ -17,7 +17,7 @@ from tests.unit.oddities import sparse
 from tests.unit.tarballs import BLOCK, END, extension, file, gzipped, header, pax
 from tests.unit.test_tree_hash import members_of, trees
 
-from pkgserver_trio.tree_hash import TarballError, TarLimits
+from pkgserver_trio.tarballs.tree_hash import TarballError, TarLimits
 
 if TYPE_CHECKING:
     from tests.unit.trees import Node

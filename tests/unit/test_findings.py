@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pkgserver_trio.findings import Finding, Milestones, Tally, Verdict, progress_line
+from pkgserver_trio.storage.findings import Finding, Milestones, Tally, Verdict, progress_line
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import pytest
 from pkgserver_trio import healthcheck as module
 from pkgserver_trio.cli import run
 from pkgserver_trio.healthcheck import healthcheck
-from pkgserver_trio.lock_sign import latest_end, sign_of
 from pkgserver_trio.settings import ListenAddress
+from pkgserver_trio.storage.lock_sign import latest_end, sign_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgserver_trio.hit_log import Hit, parse_hits
+from pkgserver_trio.hits.lines import Hit, parse_hits
 from pkgserver_trio.resource import TARBALLS, Kind, Resource
 
 HASH = "0123456789abcdef0123456789abcdef01234567"

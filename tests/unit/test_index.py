@@ -5,10 +5,10 @@ from dataclasses import replace
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from pkgserver_trio.disk import FileStat
-from pkgserver_trio.index import Index
 from pkgserver_trio.recent import Recent, Use
 from pkgserver_trio.resource import TARBALLS, Kind, Resource
+from pkgserver_trio.storage.disk import FileStat
+from pkgserver_trio.storage.index import Index
 
 STAT = FileStat(size_bytes=10, mtime_ns=1_500_000_000_000_000_000, atime_ns=0, device=1, inode=2)
 OTHER = FileStat(size_bytes=20, mtime_ns=0, atime_ns=0, device=1, inode=3)

@@ -10,12 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.tarballs import pieces
 
-from pkgserver_trio.inflate import INFLATE_LIBRARY, PIECE_BYTES, Inflater, TarballError, load_library, require_zeros
+from pkgserver_trio.tarballs.inflate import (
+    INFLATE_LIBRARY,
+    PIECE_BYTES,
+    Inflater,
+    TarballError,
+    load_library,
+    require_zeros,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pkgserver_trio.inflate import InflateLibrary
+    from pkgserver_trio.tarballs.inflate import InflateLibrary
 
 CONTENT = random.Random(1).randbytes(3000) + b"so it goes " * 300  # noqa: S311 -- test content, not a secret
 PACKED = gzip.compress(CONTENT, mtime=0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pkgserver_trio.lock_sign import is_draining, latest_end, sign_of
+from pkgserver_trio.storage.lock_sign import is_draining, latest_end, sign_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

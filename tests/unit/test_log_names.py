@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pkgserver_trio.log_names import chores, log_name
+from pkgserver_trio.logs.names import chores, log_name
 
 #: 2026-03-01, 05:59:59 UTC.
 NOW = 1772344799

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pkgserver_trio.log_text import render_text
+from pkgserver_trio.logs.text import render_text
 
 EVENT = {"size_bytes": 5, "event": "downloaded", "level": "info", "timestamp": "2026-03-01T06:00:00Z"}
 COLOUR = re.compile(r"\x1b\[[0-9]+m")

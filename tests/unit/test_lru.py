@@ -4,7 +4,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pkgserver_trio.lru import KEY_BYTES, Entry, Lru
+from pkgserver_trio.storage.lru import KEY_BYTES, Entry, Lru
 
 #: Two chains for all keys: most have a hash that another has, too.
 CHAINS = 2

@@ -7,11 +7,11 @@ from base64 import b64encode
 
 import pytest
 
-from pkgserver_trio.crc import CRC_BYTES, load_functions
-from pkgserver_trio.freshness import Freshness, freshness_of
-from pkgserver_trio.object_digest import Digest, DigestHasher, digest_of
-from pkgserver_trio.object_head import MAX_TOLD_BYTES, ObjectHead, told_headers
-from pkgserver_trio.object_path import HostileKeyError, ObjectName, canonical_key, check_key, split_object_path
+from pkgserver_trio.mirror.crc import CRC_BYTES, load_functions
+from pkgserver_trio.mirror.freshness import Freshness, freshness_of
+from pkgserver_trio.mirror.object_digest import Digest, DigestHasher, digest_of
+from pkgserver_trio.mirror.object_head import MAX_TOLD_BYTES, ObjectHead, told_headers
+from pkgserver_trio.mirror.object_path import HostileKeyError, ObjectName, canonical_key, check_key, split_object_path
 from pkgserver_trio.settings import Settings, SettingsError
 from pkgserver_trio.settings.buckets import Bucket, is_pointer, parse_buckets, parse_patterns
 

@@ -12,8 +12,8 @@ from tests.unit.slow_reader import read_tree
 from tests.unit.tarballs import BLOCK, END, extension, file, gzipped, hardlink, hashes_of, hashes_of_members, header
 from tests.unit.trees import File, hashes_of_tree
 
-from pkgserver_trio.inflate import Inflater, load_library
-from pkgserver_trio.tree_hash import TarballError, TarLimits
+from pkgserver_trio.tarballs.inflate import Inflater, load_library
+from pkgserver_trio.tarballs.tree_hash import TarballError, TarLimits
 
 if TYPE_CHECKING:
     from tests.unit.trees import Git

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.origin_fakes import entries
 from tests.unit.test_tree_hash import leaves, safe_names
 
-from pkgserver_trio.origin_answers import (
+from pkgserver_trio.registries.origin_answers import (
     Commit,
     TreeEntry,
     UnexpectedAnswerError,
@@ -20,7 +20,7 @@ from pkgserver_trio.origin_answers import (
     parse_tree,
     root_tree_hash,
 )
-from pkgserver_trio.origins import Forge
+from pkgserver_trio.registries.origins import Forge
 
 if TYPE_CHECKING:
     from tests.unit.trees import Git, Node

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgserver_trio.origins import Forge, OriginUrlError, TokensError, parse_origin, parse_tokens
+from pkgserver_trio.registries.origins import Forge, OriginUrlError, TokensError, parse_origin, parse_tokens
 
 TOKEN = "s3cr3t"
 

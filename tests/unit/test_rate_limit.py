@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgserver_trio.rate_limit import LONGEST_PAUSE_SECONDS, is_limited, pause_seconds
+from pkgserver_trio.registries.rate_limit import LONGEST_PAUSE_SECONDS, is_limited, pause_seconds
 
 NOW = 1_750_000_000
 DATE = formatdate(NOW, usegmt=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgserver_trio.rollbacks import Rollbacks
+from pkgserver_trio.registries.rollbacks import Rollbacks
 
 UUID = "23338594-aafe-5451-b93e-139f81909106"
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from pkgserver_trio.mirror.signing import CredentialsChain, ObjectCredentials
 from pkgserver_trio.settings import SettingsError
-from pkgserver_trio.signing import CredentialsChain, ObjectCredentials
 
 if TYPE_CHECKING:
     from pathlib import Path

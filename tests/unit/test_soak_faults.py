@@ -9,7 +9,7 @@ from tests.soak.catalogue import Catalogue, build_catalogue
 from tests.soak.faults import GET_FAULTS
 from tests.unit.tarballs import hashes_of
 
-from pkgserver_trio.tree_hash import TarballError
+from pkgserver_trio.tarballs.tree_hash import TarballError
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.unit import tarballs
 from tests.unit.tarballs import AMPLE, BLOCK, END, member_of, pieces, tarfile_archive
 
-from pkgserver_trio.inflate import TarballError
-from pkgserver_trio.tar_stream import TarLimits, TarStream
+from pkgserver_trio.tarballs.inflate import TarballError
+from pkgserver_trio.tarballs.stream import TarLimits, TarStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -12,15 +12,15 @@ from tests.unit import tarballs
 from tests.unit.tarballs import BLOCK, EMPTY_TREE, END, gzipped, hashes_of, hashes_of_members, member_of
 from tests.unit.trees import File, Link, Node, reference, walk
 
-from pkgserver_trio.inflate import Inflater, load_library
-from pkgserver_trio.tree_hash import TarballError, TarLimits, Tree, TreeHasher, TreeHashes
+from pkgserver_trio.tarballs.inflate import Inflater, load_library
+from pkgserver_trio.tarballs.tree_hash import TarballError, TarLimits, Tree, TreeHasher, TreeHashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tests.unit.trees import Git
 
-    from pkgserver_trio.inflate import InflateLibrary
+    from pkgserver_trio.tarballs.inflate import InflateLibrary
 
 
 SMALL = gzipped(tarballs.file(b"d/f", b"content" * 20) + tarballs.symlink(b"l", b"d/f") + END)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
-from pkgserver_trio.tree_hash import TreeHashes
+from pkgserver_trio.tarballs.tree_hash import TreeHashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

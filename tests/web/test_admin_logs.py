@@ -16,8 +16,8 @@ from tests.web.raw import connected
 from tests.web.site import PATIENCE_SECONDS, until
 from tests.web.test_admin import ADMIN, TOKEN_SHA256
 
-from pkgserver_trio import log_hub
-from pkgserver_trio.logs import configure_logs
+from pkgserver_trio.logs import hub as log_hub
+from pkgserver_trio.logs.setup import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

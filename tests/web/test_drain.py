@@ -8,7 +8,7 @@ import pytest
 from tests.web.raw import connected
 from tests.web.site import PATIENCE_SECONDS, until
 
-from pkgserver_trio.lock_sign import LOCK_NAME, is_draining
+from pkgserver_trio.storage.lock_sign import LOCK_NAME, is_draining
 
 if TYPE_CHECKING:
     from tests.web.raw import RawClient

@@ -15,10 +15,10 @@ from tests.log_state import restored_logs
 from tests.web.site import until
 from tests.web.tarball import build_tarball
 
-from pkgserver_trio.log_folder import LogFolder
-from pkgserver_trio.log_names import log_name
-from pkgserver_trio.log_outlet import Outlet
-from pkgserver_trio.logs import configure_logs
+from pkgserver_trio.logs.folder import LogFolder
+from pkgserver_trio.logs.names import log_name
+from pkgserver_trio.logs.outlet import Outlet
+from pkgserver_trio.logs.setup import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from tests.log_state import restored_logs
 from tests.web.raw import connected
 
 from pkgserver_trio import errors
-from pkgserver_trio.logs import configure_logs
+from pkgserver_trio.logs.setup import configure_logs
 from pkgserver_trio.web import answers
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from tests.web.site import PATIENCE_SECONDS, STORAGE_SERVERS, halved, settings_f
 
 from pkgserver_trio.main import run
 from pkgserver_trio.opening import StartError
-from pkgserver_trio.store_lock import StoreLockedError, owned
+from pkgserver_trio.storage.store_lock import StoreLockedError, owned
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,8 @@ import trio
 from tests.web.site import halved, until
 
 from pkgserver_trio import __version__
-from pkgserver_trio.disk import FileStat
 from pkgserver_trio.resource import Kind, Resource
+from pkgserver_trio.storage.disk import FileStat
 
 if TYPE_CHECKING:
     from tests.web.site import Serve, Site

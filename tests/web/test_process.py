@@ -19,9 +19,9 @@ from tests.web.site import PATIENCE_SECONDS, STORAGE_SERVERS, halved, settings_f
 from trio.testing import wait_all_tasks_blocked
 
 from pkgserver_trio import process
-from pkgserver_trio.log_hub import LogHub
-from pkgserver_trio.log_outlet import Outlet
-from pkgserver_trio.store_lock import owned
+from pkgserver_trio.logs.hub import LogHub
+from pkgserver_trio.logs.outlet import Outlet
+from pkgserver_trio.storage.store_lock import owned
 from pkgserver_trio.supervise import HangError
 
 if TYPE_CHECKING:

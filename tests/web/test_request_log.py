@@ -12,7 +12,7 @@ from tests.log_state import restored_logs
 from tests.web.raw import connected
 from tests.web.site import halved, until
 
-from pkgserver_trio.logs import configure_logs
+from pkgserver_trio.logs.setup import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

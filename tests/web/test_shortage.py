@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pkgserver_trio.disk import Disk
-from pkgserver_trio.verified import Verified
+from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.verified import Verified
 
 if TYPE_CHECKING:
     from pathlib import Path

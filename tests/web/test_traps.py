@@ -14,8 +14,8 @@ import trio
 from tests.web.raw import connected
 from tests.web.site import PATIENCE_SECONDS, halved, until
 
-from pkgserver_trio.disk import Disk
-from pkgserver_trio.open_file import PIECE_BYTES
+from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.open_file import PIECE_BYTES
 
 if TYPE_CHECKING:
     from tests.web.site import Serve, Site

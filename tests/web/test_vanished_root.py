@@ -9,7 +9,7 @@ import pytest
 from tests.web.site import until
 
 from pkgserver_trio.demo.sample import build_sample
-from pkgserver_trio.store_lock import StoreLockedError, owned
+from pkgserver_trio.storage.store_lock import StoreLockedError, owned
 
 if TYPE_CHECKING:
     from tests.web.site import Serve
@@ -38,7 +38,7 @@ async def test_a_root_that_vanished_is_made_again_and_filled_again(serve: Serve)
 
 
 async def test_the_new_root_is_owned_too(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pkgserver_trio.store_lock._CHECK_SECONDS", 0.01)
+    monkeypatch.setattr("pkgserver_trio.storage.store_lock._CHECK_SECONDS", 0.01)
     sample = build_sample(1)
     site = await serve(files=sample.files)
     shutil.rmtree(site.root)

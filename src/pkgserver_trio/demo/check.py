@@ -10,8 +10,8 @@ import httpx
 import trio
 
 from pkgserver_trio.resource import Resource
-from pkgserver_trio.tar_stream import TarLimits
-from pkgserver_trio.tree_hash import TarballError, TreeHasher
+from pkgserver_trio.tarballs.stream import TarLimits
+from pkgserver_trio.tarballs.tree_hash import TarballError, TreeHasher
 
 if TYPE_CHECKING:
     from pkgserver_trio.demo.sample import Sample

@@ -12,7 +12,7 @@ import trio
 from pkgserver_trio.demo.check import check_all
 from pkgserver_trio.demo.sample import GENERAL_UUID, build_sample
 from pkgserver_trio.demo.storage_server import storage_server
-from pkgserver_trio.logs import open_logs
+from pkgserver_trio.logs.setup import open_logs
 from pkgserver_trio.main import listening, url_of
 from pkgserver_trio.main import run as run_server
 from pkgserver_trio.process import run_until_signal

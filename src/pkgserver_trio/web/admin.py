@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from pkgserver_trio.errors import ResourceUnavailableError
-from pkgserver_trio.object_path import ObjectName, split_object_path
+from pkgserver_trio.mirror.object_path import ObjectName, split_object_path
 from pkgserver_trio.printable import printable
 from pkgserver_trio.resource import Resource
 from pkgserver_trio.web import answers
@@ -22,10 +22,10 @@ from pkgserver_trio.web.routes import Route, at_once, readable
 if TYPE_CHECKING:
     from quart_trio.wrappers import TrioResponse
 
-    from pkgserver_trio.flight import Flight
+    from pkgserver_trio.downloads.flight import Flight
     from pkgserver_trio.library import Library
-    from pkgserver_trio.log_hub import LogHub
-    from pkgserver_trio.mirror import Mirror
+    from pkgserver_trio.logs.hub import LogHub
+    from pkgserver_trio.mirror.mirror import Mirror
     from pkgserver_trio.verifying import Verifying
     from pkgserver_trio.web.request import Request
     from pkgserver_trio.web.routes import Answer

@@ -14,7 +14,7 @@ from pkgserver_trio.web import answers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from pkgserver_trio.log_hub import LogHub, Watcher
+    from pkgserver_trio.logs.hub import LogHub, Watcher
     from pkgserver_trio.web.request import Request
 
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {

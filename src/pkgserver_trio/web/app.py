@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from quart_trio.wrappers import TrioResponse
 
     from pkgserver_trio.library import Library
-    from pkgserver_trio.mirror import Mirror
-    from pkgserver_trio.registries import Registries
+    from pkgserver_trio.mirror.mirror import Mirror
+    from pkgserver_trio.registries.registries import Registries
     from pkgserver_trio.settings.grammar import Network
     from pkgserver_trio.web.admin import Admin
     from pkgserver_trio.web.routes import Answer

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from pkgserver_trio.library import Library
-    from pkgserver_trio.mirror import Mirror
-    from pkgserver_trio.registries import Registries
+    from pkgserver_trio.mirror.mirror import Mirror
+    from pkgserver_trio.registries.registries import Registries
     from pkgserver_trio.statistics import Histogram, ServerTally, Statistics
-    from pkgserver_trio.store import Store
+    from pkgserver_trio.storage.store import Store
 
     _Rows = Iterable[tuple[Sequence[str], float]]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from quart_trio.wrappers import TrioResponse
 
     from pkgserver_trio.library import Library
-    from pkgserver_trio.registries import Registries
+    from pkgserver_trio.registries.registries import Registries
     from pkgserver_trio.web.request import Request
 
 #: Monitors want the version of a Julia that can be a package server.

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from pkgserver_trio.flavor import Flavor
     from pkgserver_trio.library import Library
-    from pkgserver_trio.mirror import Mirror
-    from pkgserver_trio.registries import Registries
+    from pkgserver_trio.mirror.mirror import Mirror
+    from pkgserver_trio.registries.flavor import Flavor
+    from pkgserver_trio.registries.registries import Registries
 
 #: The version of the text format that is written.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from quart_trio.wrappers import TrioResponse
 
 from pkgserver_trio.byte_range import is_content_range
+from pkgserver_trio.downloads.flight import FlightReader
 from pkgserver_trio.errors import BrokenOffError, ForbiddenError, NotFoundError, ResourceUnavailableError
-from pkgserver_trio.flight import FlightReader
-from pkgserver_trio.object_head import told_headers
-from pkgserver_trio.object_path import HostileKeyError, ObjectName, check_key, split_object_path
-from pkgserver_trio.passage import Passage
+from pkgserver_trio.mirror.object_head import told_headers
+from pkgserver_trio.mirror.object_path import HostileKeyError, ObjectName, check_key, split_object_path
+from pkgserver_trio.mirror.passage import Passage
+from pkgserver_trio.mirror.versions import Word
 from pkgserver_trio.statistics import Outcome
 from pkgserver_trio.validators import parse_http_date
-from pkgserver_trio.versions import Word
 from pkgserver_trio.web import answers
 from pkgserver_trio.web.bodies import Span
 from pkgserver_trio.web.resources import Plan, decide, needs_the_whole, outcome_of
@@ -25,8 +25,8 @@ from pkgserver_trio.web.routes import Route, at_once, readable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pkgserver_trio.mirror import Mirror, Served
-    from pkgserver_trio.object_head import ObjectHead
+    from pkgserver_trio.mirror.mirror import Mirror, Served
+    from pkgserver_trio.mirror.object_head import ObjectHead
     from pkgserver_trio.statistics import Statistics
     from pkgserver_trio.web.request import Request
     from pkgserver_trio.web.routes import Answer

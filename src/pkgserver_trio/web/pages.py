@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from quart_trio.wrappers import TrioResponse
 
-    from pkgserver_trio.registries import Registries
+    from pkgserver_trio.registries.registries import Registries
     from pkgserver_trio.web.metrics import Metrics
     from pkgserver_trio.web.request import Request
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from quart_trio.wrappers import TrioResponse
 
-    from pkgserver_trio.flavor import Flavor
-    from pkgserver_trio.registries import Registries
+    from pkgserver_trio.registries.flavor import Flavor
+    from pkgserver_trio.registries.registries import Registries
     from pkgserver_trio.web.request import Request
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from quart_trio.wrappers import TrioResponse
 
 from pkgserver_trio.byte_range import ByteRange, UnsatisfiableRangeError, parse_range
+from pkgserver_trio.downloads.flight import FlightReader
 from pkgserver_trio.errors import BrokenOffError, NotFoundError, ResourceUnavailableError
-from pkgserver_trio.flight import FlightReader
 from pkgserver_trio.statistics import Outcome
 from pkgserver_trio.validators import entity_tag, http_date, is_not_modified, range_applies
 from pkgserver_trio.web import answers
@@ -18,8 +18,8 @@ from pkgserver_trio.web.bodies import Span
 
 if TYPE_CHECKING:
     from pkgserver_trio.library import Library
-    from pkgserver_trio.open_file import StoredFile
     from pkgserver_trio.resource import Resource
+    from pkgserver_trio.storage.open_file import StoredFile
     from pkgserver_trio.web.request import Request
 
 _IMMUTABLE = "public, max-age=31536000, immutable"

@@ -13,7 +13,7 @@ from tests.deployment.front_end.conftest import SAMPLE, address, front_before, s
 from tests.web.raw import connected
 from tests.web.site import until
 
-from pkgserver_trio.hit_log import parse_hits
+from pkgserver_trio.hits.lines import parse_hits
 
 if TYPE_CHECKING:
     from pathlib import Path

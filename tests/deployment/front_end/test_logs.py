@@ -16,7 +16,7 @@ from tests.deployment.front_end.running import CONFIGURATION
 from tests.integration.nginx import LOG_FORMAT, documented
 from tests.web.site import until
 
-from pkgserver_trio.hit_log import parse_hits
+from pkgserver_trio.hits.lines import parse_hits
 from pkgserver_trio.statistics import Outcome
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""One download for all who ask: a flight for each resource, fed by one copy after the other."""

@@ -1,0 +1,1 @@
+"""The hits that nginx served, read from its logs."""

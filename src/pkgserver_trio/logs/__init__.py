@@ -1,0 +1,1 @@
+"""The log: its form, its places, and who watches it."""

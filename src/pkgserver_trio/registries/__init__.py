@@ -1,0 +1,1 @@
+"""Which registries there are, and that none ever moves back: polls, the choice of a head, the ledger, origins."""
