@@ -22,10 +22,10 @@ from pkgserver_trio.registries.registries import Registries
 from pkgserver_trio.resource import Kind, Resource
 from pkgserver_trio.settings import AllRegistries, Settings
 from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.hashing import Hashing
 from pkgserver_trio.storage.mtimes import Mtimes
 from pkgserver_trio.storage.store import Store
 from pkgserver_trio.storage.verified import Verified
-from pkgserver_trio.tarballs.hashing import Hashing
 from pkgserver_trio.upstream.storage_servers import StorageServer, open_storage_servers
 
 if TYPE_CHECKING:

@@ -239,3 +239,16 @@ def test_the_list_of_pages_is_whole() -> None:
     """README is where readers begin: it leads to every page, and docs/decisions/ by its folder."""
     linked = re.findall(r"\]\((docs/[\w./-]+)\)", (ROOT / "README.md").read_text("utf-8"))
     assert {str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md")} <= set(linked)
+
+
+def test_every_module_has_its_place_in_the_table_of_layers() -> None:
+    table = (ROOT / "ARCHITECTURE.md").read_text("utf-8").partition("## One request")[0]
+    named = re.findall(r"`(\w+)`", table)
+    whole = {"demo", "settings"}  # packages of which only the name is there
+    modules = {
+        path.stem
+        for path in (ROOT / "src" / "pkgserver_trio").rglob("*.py")
+        if path.name != "__init__.py" and path.parent.name not in whole
+    }
+    assert modules - set(named) == set()
+    assert set(named) - modules == set()

@@ -12,8 +12,8 @@ from pkgserver_trio.registries.publication import Following
 from pkgserver_trio.registries.registries import Registries
 from pkgserver_trio.statistics import Statistics
 from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.hashing import Hashing
 from pkgserver_trio.storage.store import Store
-from pkgserver_trio.tarballs.hashing import Hashing
 from pkgserver_trio.tarballs.stream import TarLimits
 from pkgserver_trio.verifying import Verifying
 from pkgserver_trio.web.app import PackageServer

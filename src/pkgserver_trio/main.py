@@ -28,7 +28,7 @@ from pkgserver_trio.registries.origin_check import Origins, open_origins
 from pkgserver_trio.storage.store_lock import owned
 from pkgserver_trio.supervise import patience_seconds, watch
 from pkgserver_trio.tarballs.inflate import INFLATE_LIBRARY
-from pkgserver_trio.upstream.names import own_names
+from pkgserver_trio.upstream.lookups import own_names
 from pkgserver_trio.upstream.storage_servers import open_storage_servers
 from pkgserver_trio.vitals import watch_vitals
 from pkgserver_trio.web.admin import Admin

@@ -21,8 +21,8 @@ from pkgserver_trio.opening import open_mirror_folder, open_mtimes, open_records
 from pkgserver_trio.resource import Kind
 from pkgserver_trio.settings.buckets import is_pointer
 from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.hashing import Hashing
 from pkgserver_trio.storage.store import Store
-from pkgserver_trio.tarballs.hashing import Hashing
 from pkgserver_trio.tarballs.stream import TarLimits
 from pkgserver_trio.upstream.asking import open_clients, patience_of
 

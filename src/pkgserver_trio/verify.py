@@ -19,9 +19,9 @@ from pkgserver_trio.errors import most_telling
 from pkgserver_trio.storage.cache_files import CacheFiles
 from pkgserver_trio.storage.disk import Disk
 from pkgserver_trio.storage.findings import Milestones, Tally, pace, progress_line
+from pkgserver_trio.storage.hashing import Hashing
 from pkgserver_trio.storage.verification import Repair, Verification
 from pkgserver_trio.storage.verified import Verified
-from pkgserver_trio.tarballs.hashing import Hashing
 from pkgserver_trio.tarballs.stream import TarLimits
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from pkgserver_trio.storage.findings import Milestones, Tally, progress_line
 from pkgserver_trio.storage.verification import Verification
 
 if TYPE_CHECKING:
+    from pkgserver_trio.storage.hashing import Hashing
     from pkgserver_trio.storage.store import Store
-    from pkgserver_trio.tarballs.hashing import Hashing
 
 #: Of what was found, the last is told over HTTP; the log has it all.
 _MAX_FINDINGS = 100

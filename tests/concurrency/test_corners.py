@@ -19,8 +19,8 @@ from pkgserver_trio.downloads.flight import FlightReader
 from pkgserver_trio.errors import ShuttingDownError, UpstreamFailedError
 from pkgserver_trio.refusals import MAX_REFUSALS, Refusals
 from pkgserver_trio.settings import SettingsError
+from pkgserver_trio.storage.hashing import Hashing
 from pkgserver_trio.storage.open_file import OpenFile
-from pkgserver_trio.tarballs.hashing import Hashing
 from pkgserver_trio.tarballs.inflate import TarballError
 from pkgserver_trio.upstream.http_client import trust
 from pkgserver_trio.upstream.reception import Pieces as Received

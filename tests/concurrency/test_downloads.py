@@ -19,7 +19,7 @@ from pkgserver_trio.errors import (
     QueueFullError,
     ShuttingDownError,
 )
-from pkgserver_trio.tarballs.hashing import Hashing
+from pkgserver_trio.storage.hashing import Hashing
 from pkgserver_trio.upstream.admission import Admission
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.lofts import Loft, Reading
     from trio.testing import MockClock
 
-    from pkgserver_trio.tarballs.hashing import FileHasher
+    from pkgserver_trio.storage.hashing import FileHasher
     from pkgserver_trio.tarballs.tree_hash import TreeHashes
 
 WANTED = tarball("wanted", 40_000)

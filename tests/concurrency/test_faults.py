@@ -24,7 +24,7 @@ from pkgserver_trio.errors import (
     UpstreamFailedError,
     UpstreamSilentError,
 )
-from pkgserver_trio.tarballs.hashing import Hashing
+from pkgserver_trio.storage.hashing import Hashing
 from pkgserver_trio.tarballs.stream import TarLimits
 
 if TYPE_CHECKING:

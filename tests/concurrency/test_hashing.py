@@ -12,15 +12,16 @@ from tests.unit.tarballs import END, file, gzipped, hashes_of
 from trio.testing import wait_all_tasks_blocked
 
 from pkgserver_trio.downloads.progress import Progress
+from pkgserver_trio.downloads.proof import Follower
+from pkgserver_trio.storage.hashing import Hashing
 from pkgserver_trio.storage.open_file import OpenFile
-from pkgserver_trio.tarballs.hashing import Follower, Hashing
 from pkgserver_trio.tarballs.tree_hash import TarLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pkgserver_trio.tarballs.hashing import FileHasher
+    from pkgserver_trio.storage.hashing import FileHasher
 
 LIMITS = TarLimits(max_unpacked_bytes=1 << 30, max_members=10)
 MIB = 1 << 20

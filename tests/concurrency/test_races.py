@@ -17,11 +17,12 @@ from trio.testing import wait_all_tasks_blocked
 
 from pkgserver_trio.downloads.flight import FlightReader
 from pkgserver_trio.downloads.progress import Progress
+from pkgserver_trio.downloads.proof import Follower
 from pkgserver_trio.errors import BrokenOffError, NotFoundError, StorageFailedError, UpstreamFailedError
 from pkgserver_trio.library import Sighting
+from pkgserver_trio.storage.hashing import Hashing
 from pkgserver_trio.storage.open_file import OpenFile
 from pkgserver_trio.storage.store import Store
-from pkgserver_trio.tarballs.hashing import Follower, Hashing
 from pkgserver_trio.tarballs.inflate import TarballError
 from pkgserver_trio.upstream.reception import Pieces as Received
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from tests.fakes import Request
     from trio.testing import MockClock
 
-    from pkgserver_trio.tarballs.hashing import FileHasher
+    from pkgserver_trio.storage.hashing import FileHasher
 
 
 WANTED = tarball("wanted", 40_000)

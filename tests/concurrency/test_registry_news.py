@@ -131,7 +131,7 @@ async def test_a_defect_in_a_poll_is_told_and_ends_nothing(
     with capture_logs() as lines:
         async with following(tmp_path, {"one.invalid": server(OLD)}) as registries:
             with monkeypatch.context() as patch:
-                patch.setattr("pkgserver_trio.registries.registry_poll.parse_listing", None)
+                patch.setattr("pkgserver_trio.registries.poll.parse_listing", None)
                 await trio.sleep(3)
             await trio.sleep(2)
             assert shown(registries) == listing(OLD)

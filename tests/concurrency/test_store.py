@@ -15,14 +15,14 @@ from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
 from pkgserver_trio.errors import ResourceUnavailableError, StorageFailedError, StorageFullError
-from pkgserver_trio.tarballs.hashing import Hashing
+from pkgserver_trio.storage.hashing import Hashing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.lofts import Loft
 
-    from pkgserver_trio.tarballs.hashing import FileHasher
+    from pkgserver_trio.storage.hashing import FileHasher
     from pkgserver_trio.tarballs.tree_hash import TreeHashes
 
 WANTED = tarball("wanted", 4000)

@@ -71,7 +71,7 @@ async def test_one_poll_that_hangs_is_seen_whatever_the_others_do(
         await real(1)
         return False
 
-    monkeypatch.setattr("pkgserver_trio.registries.registry_poll.Poll.ask", ask)
+    monkeypatch.setattr("pkgserver_trio.registries.poll.Poll.ask", ask)
     with capture_logs() as lines:
         await assert_hangs(tmp_path, "eager http://0.invalid", FakeTransport(FILES))
     (told,) = (line for line in lines if line["log_level"] == "error")

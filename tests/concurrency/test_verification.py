@@ -20,9 +20,9 @@ from trio.testing import wait_all_tasks_blocked
 from pkgserver_trio.storage.cache_files import CacheFiles
 from pkgserver_trio.storage.disk import Disk, warn_of
 from pkgserver_trio.storage.findings import Tally
+from pkgserver_trio.storage.hashing import Hashing
 from pkgserver_trio.storage.verification import Repair, Verification
 from pkgserver_trio.storage.verified import Verified
-from pkgserver_trio.tarballs.hashing import Hashing
 from pkgserver_trio.tarballs.stream import TarLimits
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from tests.lofts import files_in, tarball
 
 from pkgserver_trio.cli import run
 from pkgserver_trio.storage.disk import Disk
+from pkgserver_trio.storage.hashing import Hashing
 from pkgserver_trio.storage.verified import Verified
-from pkgserver_trio.tarballs.hashing import Hashing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

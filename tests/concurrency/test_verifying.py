@@ -15,7 +15,7 @@ from tests.unit.tarballs import AMPLE
 from trio.testing import wait_all_tasks_blocked
 
 from pkgserver_trio.storage.disk import Disk
-from pkgserver_trio.tarballs.hashing import Hashing
+from pkgserver_trio.storage.hashing import Hashing
 from pkgserver_trio.verifying import Verifying
 
 if TYPE_CHECKING:

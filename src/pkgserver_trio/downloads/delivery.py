@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pkgserver_trio.downloads.flight import Flight
+    from pkgserver_trio.downloads.proof import Proof
     from pkgserver_trio.storage.reservation import Reservation
-    from pkgserver_trio.tarballs.hashing import Proof
     from pkgserver_trio.upstream.candidates import Candidates
     from pkgserver_trio.upstream.copies import Server
 

@@ -13,9 +13,9 @@ import trio
 from pkgserver_trio.coalesce import Coalescer, Errand
 from pkgserver_trio.downloads.delivery import Delivery
 from pkgserver_trio.downloads.flight import Flight
+from pkgserver_trio.downloads.proof import TreeProof
 from pkgserver_trio.errors import NotFoundError, ResourceUnavailableError, UpstreamFailedError, UpstreamSilentError
 from pkgserver_trio.refusals import Refusals
-from pkgserver_trio.tarballs.hashing import TreeProof
 from pkgserver_trio.upstream.admission import TURN_SECONDS, Admission, Turns
 from pkgserver_trio.upstream.candidates import Candidates
 from pkgserver_trio.upstream.probes import Probes
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pkgserver_trio.downloads.progress import Progress
+    from pkgserver_trio.downloads.proof import Proof
     from pkgserver_trio.resource import Resource
+    from pkgserver_trio.storage.hashing import Hashing
     from pkgserver_trio.storage.mtimes import Mtimes
     from pkgserver_trio.storage.open_file import OpenFile
     from pkgserver_trio.storage.store import Store
-    from pkgserver_trio.tarballs.hashing import Hashing, Proof
     from pkgserver_trio.upstream.copies import Head, Server
 
     _Refusals = Refusals[Resource, ResourceUnavailableError]

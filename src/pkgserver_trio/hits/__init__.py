@@ -1,1 +1,1 @@
-"""The hits that nginx served, read from its logs."""
+"""The hits that nginx served: its logs are followed, parsed and cut."""

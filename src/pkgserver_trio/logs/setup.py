@@ -1,4 +1,4 @@
-"""One form for every log line, ours and that of the libraries: text for people, JSON for machines."""
+"""Opens the log: one form for every line, ours and that of the libraries, text for people or JSON for machines."""
 
 from __future__ import annotations
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pkgserver_trio.downloads.proof import Follower
 from pkgserver_trio.mirror.object_digest import DigestHasher
-from pkgserver_trio.tarballs.hashing import Follower, read_on
+from pkgserver_trio.storage.hashing import read_on
 from pkgserver_trio.tarballs.tree_hash import TarballError
 
 if TYPE_CHECKING:
     from pkgserver_trio.downloads.progress import Progress
     from pkgserver_trio.mirror.object_digest import Digest
     from pkgserver_trio.resource import Resource
+    from pkgserver_trio.storage.hashing import Threads
     from pkgserver_trio.storage.open_file import OpenFile
-    from pkgserver_trio.tarballs.hashing import Threads
 
 
 class FileDigester:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pkgserver_trio.mirror.object_path import ObjectName
     from pkgserver_trio.mirror.versions import Versions
     from pkgserver_trio.resource import Resource
-    from pkgserver_trio.tarballs.hashing import Threads
+    from pkgserver_trio.storage.hashing import Threads
 
 #: How often an object that is overwritten while it is fetched is begun with anew.
 _ATTEMPTS = 4

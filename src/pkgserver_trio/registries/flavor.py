@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from pkgserver_trio.registries.head_choice import HeadChoice
+from pkgserver_trio.registries.poll import Poll
 from pkgserver_trio.registries.publication import Following, Publication
-from pkgserver_trio.registries.registry_poll import Poll
 from pkgserver_trio.registries.rollbacks import Rollbacks
 
 if TYPE_CHECKING:

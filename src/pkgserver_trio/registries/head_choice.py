@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from pkgserver_trio.registries.ledger import Ledger
-    from pkgserver_trio.registries.registry_poll import Poll
+    from pkgserver_trio.registries.poll import Poll
     from pkgserver_trio.registries.rollbacks import Rollbacks
     from pkgserver_trio.upstream.storage_servers import StorageServer
 

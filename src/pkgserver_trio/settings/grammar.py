@@ -24,7 +24,7 @@ _LISTEN = re.compile(r"(?:https?://)?(?:\[([0-9a-f:.]+(?:%\w+)?)\]|([a-z0-9._-]+
 _HOST_NAME = re.compile(r"(?=.{1,253}(?::|$))[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?", re.IGNORECASE)
 # What RFC 3986 allows in a URL, less `?`, `#` (these URLs are prefixes of others) and `,` (which separates them here).
 _URL = re.compile(r"https?://[a-z0-9._~:/\[\]@!$&'()*+;=%-]+", re.IGNORECASE)
-# The kind of git host that an origin is, where its name does not tell (origins.py).
+# The kind of git host that an origin is, where its name does not tell (registries/origins.py).
 _KIND = re.compile(r"(?:github|gitlab|gitea)\+", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -49,7 +49,7 @@ class ListenAddress(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RegistryChoice:
-    """A registry to serve, and where its heads are checked (`origins.parse_origin`; None: nowhere)."""
+    """A registry to serve, and where its heads are checked (`registries.origins.parse_origin`; None: nowhere)."""
 
     uuid: str
     origin_url: str | None

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pkgserver_trio.resource import Resource
     from pkgserver_trio.storage.cache_files import CacheFiles
     from pkgserver_trio.storage.disk import FileStat
+    from pkgserver_trio.storage.hashing import Hashing
     from pkgserver_trio.storage.open_file import OpenFile
     from pkgserver_trio.storage.verified import Verified
-    from pkgserver_trio.tarballs.hashing import Hashing
 
 #: Files listed per visit to a thread.
 _BATCH = 500

@@ -1,1 +1,1 @@
-"""Who has what is not here: how others are asked over HTTP, in what order, how patiently and how many at once."""
+"""Those who have what is not here: how they are asked, in what order, how patiently, and how many at once."""

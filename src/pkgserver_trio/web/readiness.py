@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from quart_trio.wrappers import TrioResponse
 
     from pkgserver_trio.registries.flavor import Flavor
-    from pkgserver_trio.registries.registry_poll import Poll
+    from pkgserver_trio.registries.poll import Poll
 
 #: Without an answer from any storage server for so long, a registry counts as stale.
 STALE_SECONDS = 60

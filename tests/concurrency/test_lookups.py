@@ -12,8 +12,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from pkgserver_trio.errors import ShuttingDownError
-from pkgserver_trio.upstream import names
-from pkgserver_trio.upstream.names import FAILED_SECONDS, GOOD_SECONDS, MAX_NAMES, MAX_THREADS, Names, own_names
+from pkgserver_trio.upstream import lookups
+from pkgserver_trio.upstream.lookups import FAILED_SECONDS, GOOD_SECONDS, MAX_NAMES, MAX_THREADS, Names, own_names
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -155,7 +155,7 @@ async def test_trio_is_told_of_them_unless_it_was_told_of_others(monkeypatch: py
         return ours
 
     async with asking(Nameservers()) as ours, asking(Nameservers()) as others:
-        monkeypatch.setattr(names, "Names", names_of)
+        monkeypatch.setattr(lookups, "Names", names_of)
         async with own_names():
             assert trio.socket.set_custom_hostname_resolver(ours) is ours
         assert trio.socket.set_custom_hostname_resolver(others) is None
