@@ -62,14 +62,15 @@ class Load:
     def counts(self) -> Counter[str]:
         return Counter(one.kind for one in self.asked)
 
-    def ask_until_over(self, client: httpx.Client, name: str) -> None:
-        for number in itertools.count():
-            if self.over.wait(PAUSE_SECONDS):
-                return
-            self._ask(client, "hit", self.warm)
-            cold = build_tarball(_SIZE_BYTES, f"{name} {number}".encode())
-            self.storage.files[cold.path] = cold.body
-            self._ask(client, "miss", cold)
+    def ask_until_over(self, name: str) -> None:
+        with client_of(self.url) as client:
+            for number in itertools.count():
+                if self.over.wait(PAUSE_SECONDS):
+                    return
+                self._ask(client, "hit", self.warm)
+                cold = build_tarball(_SIZE_BYTES, f"{name} {number}".encode())
+                self.storage.files[cold.path] = cold.body
+                self._ask(client, "miss", cold)
 
     def _ask(self, client: httpx.Client, kind: str, tarball: Tarball) -> None:
         began = time.monotonic()
@@ -83,6 +84,11 @@ class Load:
         self.asked.append(Asked(kind, began, time.monotonic(), fault))
 
 
+def client_of(url: str) -> httpx.Client:
+    """Return a client for one thread: of a connection that several share, one may close what another reads from."""
+    return httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE_SECONDS)
+
+
 @contextmanager
 def loaded(url: str, storage: ScriptedStorage) -> Iterator[Load]:
     """Have clients ask the deployment at `url` as long as the context lasts."""
@@ -90,14 +96,14 @@ def loaded(url: str, storage: ScriptedStorage) -> Iterator[Load]:
     warm = build_tarball(_SIZE_BYTES, name.encode())
     storage.files[warm.path] = warm.body
     load = Load(url, storage, warm)
-    with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE_SECONDS) as client:
+    with client_of(url) as client:
         while client.get(warm.path).headers.get("X-Cache-Miss") is not None:
             pass
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            asking = [pool.submit(load.ask_until_over, client, f"{name}, {number}") for number in range(CLIENTS)]
-            try:
-                yield load
-            finally:
-                load.over.set()
-            for one in asking:
-                one.result()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        asking = [pool.submit(load.ask_until_over, f"{name}, {number}") for number in range(CLIENTS)]
+        try:
+            yield load
+        finally:
+            load.over.set()
+        for one in asking:
+            one.result()
