@@ -92,6 +92,7 @@ def check_config(resolve: Callable[[], Resolved]) -> int:
     Passwords are masked. A wrong setting, or a file that one names and that cannot be used, ends with exit code 2, as
     it does at the start of the server.
     """
+    from pkgserver_trio.mirror.signing import CredentialsChain  # noqa: PLC0415 - rule 2
     from pkgserver_trio.registries.origin_check import checkable, tokens_for  # noqa: PLC0415 - rule 2
     from pkgserver_trio.upstream.http_client import trust  # noqa: PLC0415 - rule 2
 
@@ -100,6 +101,8 @@ def check_config(resolve: Callable[[], Resolved]) -> int:
     try:
         trust(settings.ca_file)
         tokens_for(checkable(settings.registries).values(), settings.origin_tokens_file)
+        if settings.mirror_buckets:
+            CredentialsChain(settings.mirror_credentials_file, os.environ)
     except SettingsError as error:
         raise SettingsRejectedError(str(error)) from None
     for setting in all_settings():

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from pkgserver_trio.library import Library
     from pkgserver_trio.logs.outlet import Outlet
+    from pkgserver_trio.main import Running
     from pkgserver_trio.settings import Settings
 
 #: How long threads wait for the interpreter lock; shorter keeps the event loop prompt beside a busy hasher (measured).
@@ -63,7 +64,7 @@ async def _run(settings: Settings, hub: LogHub, outlets: Sequence[Outlet], stopp
                 with starting:
                     nursery.start_soon(_cancel_on, stopping, starting)
                     running = await serving.start(partial(run, settings, stopping, hub=hub, last_resort=_end_soon))
-                    nursery.start_soon(_obey, received, outlets, running.library)
+                    nursery.start_soon(_obey, received, outlets, running)
             nursery.cancel_scope.cancel()
 
 
@@ -72,23 +73,23 @@ async def _cancel_on(stopping: trio.Event, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _obey(received: AsyncIterator[int], outlets: Sequence[Outlet], library: Library) -> None:
+async def _obey(received: AsyncIterator[int], outlets: Sequence[Outlet], running: Running) -> None:
     async for number in received:
         if number == signal.SIGHUP:
             for outlet in outlets:
                 outlet.reopen()
             structlog.get_logger().info("log opened anew")
         else:
-            await report(library)
+            await report([running.library] if running.mirror is None else [running.library, running.mirror.library])
 
 
-async def report(library: Library) -> None:
+async def report(libraries: Sequence[Library]) -> None:
     """Write to the log, at the level of a warning, what every task waits for, and how far every download is.
 
     All of it is as of one moment; it is written line by line, since nobody should wait for thousands of them.
     """
     log = structlog.get_logger()
-    tasks, flights = list(task_lines()), list(flight_lines(library.downloads.flights))
+    tasks, flights = list(task_lines()), [w for library in libraries for w in flight_lines(library.downloads.flights)]
     for line in tasks:
         log.warning("task", task=line)
         await trio.lowlevel.checkpoint()

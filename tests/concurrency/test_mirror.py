@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from tests.fakes import BEFORE_HEAD, MISSING, FakeTransport, Pieces, good
-from tests.mirrors import EPOCH, NEW, OLD, Gallery, Got, named, open_gallery
+from tests.mirrors import EPOCH, HOST, NEW, OLD, Gallery, Got, named, open_gallery
 
 from pkgserver_trio.errors import (
     ForbiddenError,
@@ -152,11 +153,22 @@ async def test_an_origin_that_fails_is_answered_for_by_what_is_held(
             await gallery.get(key)
 
 
-@pytest.mark.parametrize(("status", "error"), [(404, NotFoundError), (410, NotFoundError), (403, ForbiddenError)])
+@pytest.mark.parametrize(
+    ("status", "error", "level"),
+    [(404, NotFoundError, "info"), (410, NotFoundError, "info"), (403, ForbiddenError, "warning")],
+)
 async def test_what_is_not_there_is_told_and_remembered_shortly(
-    tmp_path: Path, autojump_clock: MockClock, status: int, error: type[Exception]
+    tmp_path: Path, autojump_clock: MockClock, status: int, error: type[Exception], level: str
 ) -> None:
     origin = FakeTransport(script=always(replace(MISSING, status=status)))
+    with capture_logs() as lines:
+        async with open_gallery(tmp_path, origin) as gallery:
+            with pytest.raises(error):
+                await gallery.get(KEY)
+    (line,) = (line for line in lines if line["event"] == "object not to be had")
+    assert (line["resource"], line["origin"], line["log_level"]) == (f"mirror/bucket{PATH}", f"http://{HOST}", level)
+    assert f"status {status}" in line["reason"]
+    origin.seen.clear()
     async with open_gallery(tmp_path, origin) as gallery:
         for _ in range(3):
             with pytest.raises(error):

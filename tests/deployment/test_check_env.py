@@ -166,14 +166,33 @@ def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
 
 def test_names_that_do_nothing_are_told_and_stop_nothing(tmp_path: Path) -> None:
     code, lines = check(
-        tmp_path, RIGHT + "DISABLE_TSL=1\nJULIA_PKG_SERVER_STORAGE_ROOT=/x\nJULIA_PKG_SERVER_FQDN=a.b\n"
+        tmp_path,
+        RIGHT
+        + "DISABLE_TSL=1\nJULIA_PKG_SERVER_STORAGE_ROOT=/x\nJULIA_PKG_SERVER_FQDN=a.b\n"
+        + "PKGSERVER_MIRROR_BUCKETS=ours\n",
     )
     assert code == 0
     assert lines == [
         "note: nobody knows DISABLE_TSL: a misspelling?",
         "note: JULIA_PKG_SERVER_STORAGE_ROOT does nothing here: compose/compose.yaml sets it",
         "note: JULIA_PKG_SERVER_FQDN does nothing here: compose/compose.yaml sets it",
+        "note: PKGSERVER_MIRROR_BUCKETS does nothing here: the mirror is the front end, S3_MIRROR_BUCKET_LIST",
     ]
+    assert check(tmp_path, RIGHT + "PKGSERVER_MIRROR_BUCKETS=none\n") == (0, [])
+
+
+def test_the_mirror_needs_another_name_than_the_packages(tmp_path: Path) -> None:
+    names = "PKG_SERVER_FQDN=pkg.example.org\nS3_MIRROR_FQDN={}.example.org\nDISABLE_TLS=1\n"
+    assert check(tmp_path, names.format("mirror"))[0] == 0
+    code, lines = check(tmp_path, names.format("pkg"))
+    assert (code, [line.split()[0] for line in lines]) == (1, ["S3_MIRROR_FQDN"])
+
+
+def test_a_password_in_a_wrong_list_of_buckets_is_not_shown(tmp_path: Path) -> None:
+    code, lines = check(tmp_path, RIGHT + 'S3_MIRROR_BUCKET_LIST="ours=https://key:s3cr3t@s3.example.org/ours"\n')
+    assert code == 1
+    assert "ours=https://***@s3.example.org/ours" in lines[0]
+    assert "s3cr3t" not in lines[0]
 
 
 SECRETS = [

@@ -241,11 +241,13 @@ def test_package_is_a_program() -> None:
         "PKGSERVER_REGISTRIES=23338594-aafe-5451-b93e-139f81909106=https://github.com/General",
         "PKGSERVER_ORIGIN_TOKENS_FILE=/nowhere",
         "PKGSERVER_CA_FILE=/nowhere",
+        "PKGSERVER_MIRROR_CREDENTIALS_FILE=/nowhere",
     ],
 )
 def test_check_config_refuses_what_the_start_would(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PKGSERVER_MIRROR_BUCKETS", "ours")
     assert run(["--set", text, "check-config"]) == 2
     assert text.partition("=")[0] in capsys.readouterr().err

@@ -32,7 +32,7 @@ def test_nothing_at_all_gives_the_documented_defaults() -> None:
         "admin_token_sha256": None,
         "mirror_buckets": (),
         "mirror_max_cache_bytes": 20 * 1024**3,
-        "mirror_pointers": ("bin/versions.json", "*CHANNELVERSION", "*CHANNELDBVERSION"),
+        "mirror_pointers": ("bin/versions.json", "bin/nightlies.json", "*CHANNELVERSION", "*CHANNELDBVERSION"),
         "mirror_stale_while_revalidate_seconds": 3600,
         "mirror_stale_if_error_seconds": 604_800,
         "mirror_credentials_file": None,

@@ -56,6 +56,11 @@ def test_a_wrong_file_is_named_and_its_secrets_are_not(tmp_path: Path, text: str
     assert "hidden" not in str(caught.value)
 
 
+def test_half_a_pair_in_the_environment_is_named_as_it_is_called_there() -> None:
+    with pytest.raises(SettingsError, match="the environment has no AWS_SECRET_ACCESS_KEY"):
+        CredentialsChain(None, {"AWS_ACCESS_KEY_ID": "KEY"})
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
         CredentialsChain(str(tmp_path / "none"), {})

@@ -110,7 +110,7 @@ async def test_a_report_of_many_tasks_holds_nobody_up() -> None:
             for _ in range(100):
                 nursery.start_soon(trio.sleep_forever)
             nursery.start_soon(work)
-            await process.report(cast("Library", library))
+            await process.report([cast("Library", library)])
             nursery.cancel_scope.cancel()
     assert len(lines) > 100
     assert turns > 100

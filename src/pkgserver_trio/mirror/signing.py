@@ -75,6 +75,8 @@ def _credentials(entries: Mapping[str, str], where: str, environment: Mapping[st
         return None
     if not key or not secret:
         missing = "aws_secret_access_key" if key else "aws_access_key_id"
+        if environment:
+            missing = missing.upper()
         raise SettingsError(f"{where} has no {missing}, and one is of no use without the other", _FILE)
     region = entries.get("region", "") or entries.get("aws_region", "") or environment.get("AWS_DEFAULT_REGION", "")
     token = entries.get("aws_session_token", "").strip()

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
 import trio
 
 from pkgserver_trio.coalesce import Coalescer, Errand
@@ -195,6 +196,9 @@ class Versions:
     async def refuse(self, name: ObjectName, origin: ObjectOrigin, failure: UpstreamError) -> ResourceUnavailableError:
         """Remember for a moment what the origin said, and return what becomes of the object."""
         origin.tally.fail(failure)
+        log = structlog.get_logger()
+        tell = log.info if type(failure) is AbsentError else log.warning  # a refusal may be for the operator to mend
+        tell("object not to be had", resource=name.path[1:], origin=origin.name, reason=str(failure))
         seconds = _PAUSE_SECONDS
         if isinstance(failure, AbsentError):
             seconds = self._policy.negative_seconds

@@ -41,7 +41,7 @@ class MirrorSettings(InheritedSettings):
         Setting(
             "PKGSERVER_MIRROR_POINTERS",
             or_none(_PATTERNS, absent=()),
-            "bin/versions.json,*CHANNELVERSION,*CHANNELDBVERSION",
+            "bin/versions.json,bin/nightlies.json,*CHANNELVERSION,*CHANNELDBVERSION",
             "Keys that tell what is newest, with `*` for anything: never older than a minute.",
         ),
     ]
