@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from pkgserver_trio.downloads.flight import FlightReader
 from pkgserver_trio.errors import ShuttingDownError, UpstreamFailedError
 from pkgserver_trio.refusals import MAX_REFUSALS, Refusals
 from pkgserver_trio.settings import SettingsError
+from pkgserver_trio.storage.disk import Disk
 from pkgserver_trio.storage.hashing import Hashing
 from pkgserver_trio.storage.open_file import OpenFile
 from pkgserver_trio.tarballs.inflate import TarballError
@@ -125,6 +127,21 @@ async def test_a_body_that_was_coded_twice_is_freed_of_one_coding(tmp_path: Path
     )
     async with open_loft(tmp_path, {"one.invalid": FakeTransport(script=lambda _: coded)}) as loft:
         assert (await read_on(await loft.library.obtain(WANTED.resource))).body == BODY
+
+
+@pytest.mark.parametrize(("readers", "expected_bytes"), [(1, 262_144), (32, 262_144), (100, 83_886), (1000, 65_536)])
+async def test_the_more_read_a_file_the_less_each_of_them_holds_of_it(
+    tmp_path: Path, readers: int, expected_bytes: int
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(1_000_000))
+    disk = Disk()
+    file = OpenFile(disk, os.open(tmp_path / "file", os.O_RDONLY))
+    for _ in range(readers - 1):
+        file.hold()
+    assert len(await file.read(0, 1_000_000)) == expected_bytes
+    for _ in range(readers):
+        file.release()
+    assert file.closed
 
 
 async def test_a_file_that_shrinks_while_it_is_hashed_is_no_tarball(tmp_path: Path, no_threads: None) -> None:

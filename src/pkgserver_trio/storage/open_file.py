@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: Bytes read or written in one go: a hop to a thread costs 65 us, so smaller pieces would be mostly hops (measured).
 PIECE_BYTES = 256 * 1024
+#: What the readers of one file may hold of it together, if they are many; each at least so much.
+_SHARED_BYTES = 8 * 1024 * 1024
+_LEAST_BYTES = 64 * 1024
 
 
 class OpenFile:
@@ -55,9 +58,10 @@ class OpenFile:
     async def read(self, offset: int, stop: int) -> bytes:
         """Read some bytes from `offset` on, below `stop` and at most `PIECE_BYTES`; empty only at the end of the file.
 
-        Direct when the page cache has them, in a thread when the disk has to be asked.
+        Direct when the page cache has them, in a thread when the disk has to be asked. Who is blocked holds its piece:
+        so a crowd's are smaller.
         """
-        size = min(stop - offset, PIECE_BYTES)
+        size = min(stop - offset, PIECE_BYTES, max(_SHARED_BYTES // max(self._holders, 1), _LEAST_BYTES))
         piece = self.disk.read_if_cached(self.fd, size, offset)
         if piece is None:
             return await trio.to_thread.run_sync(self.disk.read, self.fd, size, offset)
