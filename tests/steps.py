@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from itertools import count
 from typing import TYPE_CHECKING
 
 import trio
+from tests.disks import open_files
+from trio.testing import MockClock
+
+from pkgserver_trio.upstream.http_client import trust
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    import pytest
 
 
 class Countdown(trio.abc.Instrument):
@@ -32,3 +41,24 @@ async def own_flights(over: trio.Event, *, task_status: trio.TaskStatus[trio.Nur
         task_status.started(flights)
         with trio.CancelScope(shield=True):
             await over.wait()
+
+
+def play_at_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, perform: Callable[[Path, Countdown], Awaitable[None]]
+) -> int:
+    """Play a scene with each step struck in turn, in a new folder each time, until it ends before; return how often."""
+    monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+    tls = trust(None)
+    monkeypatch.setattr("pkgserver_trio.upstream.asking.trust", lambda _: tls)  # slow to make
+    for at in count(1):
+        root = tmp_path / str(at)
+        root.mkdir()
+        trio._core._run._r.seed(0)
+        countdown = Countdown(at)
+        trio.run(perform, root, countdown, clock=MockClock(autojump_threshold=0), instruments=[countdown])
+        assert open_files(root) == []
+        shutil.rmtree(root)
+        if countdown.steps < at:
+            break
+    print(f"{at} steps")  # noqa: T201 # for whoever wonders: pytest shows it on demand
+    return at

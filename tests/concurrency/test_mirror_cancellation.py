@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from tests.disks import Hasty, open_files
+from tests.disks import Hasty
 from tests.fakes import MISSING, Behaviour, FakeTransport, Pieces, good
 from tests.mirrors import NEW, OLD, Got, named, open_gallery, open_gallery_on
-from tests.steps import Countdown, own_flights
-from trio.testing import MockClock
+from tests.steps import Countdown, own_flights, play_at_every_step
 
 from pkgserver_trio.errors import ResourceUnavailableError
-from pkgserver_trio.upstream.http_client import trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -86,14 +83,6 @@ class Play:
         self.outcomes: list[Got] = []
         self.first_client = trio.CancelScope()
 
-    @classmethod
-    def run(cls, root: Path, scene: Scene, target: Target, at: int) -> Self:
-        trio._core._run._r.seed(0)
-        play = cls(root, scene, target, Countdown(at))
-        trio.run(play.perform, clock=MockClock(autojump_threshold=0), instruments=[play.countdown])
-        assert open_files(root) == []
-        return play
-
     async def perform(self) -> None:
         over = trio.Event()
         async with trio.open_nursery() as owner:
@@ -157,17 +146,9 @@ class Play:
 def test_whatever_is_cancelled_at_any_step_nothing_is_left_and_the_object_comes_afterwards(
     tmp_path: Path, no_threads: None, monkeypatch: pytest.MonkeyPatch, scene: Scene, target: Target
 ) -> None:
-    monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-    tls = trust(None)
-    monkeypatch.setattr("pkgserver_trio.upstream.asking.trust", lambda _: tls)  # slow to make
     monkeypatch.setattr("pkgserver_trio.mirror_building.Disk", Hasty)
-    at, struck = 1, True
-    while struck:
-        root = tmp_path / str(at)
-        root.mkdir()
-        play = Play.run(root, scene, target, at)
-        shutil.rmtree(root)
-        struck = play.countdown.steps >= at
-        at += 1
-    assert at > scene.at_least
-    print(f"{at - 1} steps")  # noqa: T201 # for whoever wonders: pytest shows it on demand
+
+    async def perform(root: Path, countdown: Countdown) -> None:
+        await Play(root, scene, target, countdown).perform()
+
+    assert play_at_every_step(tmp_path, monkeypatch, perform) >= scene.at_least

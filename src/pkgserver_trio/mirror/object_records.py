@@ -140,6 +140,4 @@ class ObjectRecords:
 
 
 def _dumped(record: ObjectRecord) -> str:
-    return json.dumps(
-        {**record.head.dump(), "freshness": astuple(record.freshness), "checksums": _CHECKSUMS},
-    )
+    return json.dumps({**record.head.dump(), "freshness": astuple(record.freshness), "checksums": _CHECKSUMS})
